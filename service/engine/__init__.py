@@ -1,0 +1,1 @@
+"""The search engine: a synchronous library over LMDB, exact columns and usearch graphs."""
