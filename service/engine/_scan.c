@@ -1,0 +1,590 @@
+/* The compiled scan kernel of the exact tier: Hamming distances between queries and columns of 64-bit words.
+
+   range_scan(columns, count, queries, radii) -> None | bytes: n queries (int64), n rows (int64), n distances (uint16)
+   top_scan(columns, count, query, limit) -> None | bytes: n rows (int64), n distances (uint16)
+   variants() -> names of what this processor can run, best first; variant() -> the active one; select(name)
+
+   `columns` has the shape (words, capacity): word i of every row is columns[i]. None stands for no hits.
+   Work goes in groups of 64 rows. A variant answers one question as fast as it can: which is the next group with a hit?
+   Nearly all groups have none, so distances are only written down for the groups that do. */
+
+#define PY_SSIZE_T_CLEAN
+#ifndef Py_LIMITED_API
+#define Py_LIMITED_API 0x030b0000
+#endif
+#include <Python.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GROUP 64              /* rows; one bit each in Group.mask */
+#define WORDS_MAX 4           /* 256 bits: the longest ISCC body */
+#define BLOCK_WORDS 2048      /* 16 KiB: what stays in L1 while every query looks at it */
+#define SMALL_HITS 256        /* collected on the stack; more are collected on the heap */
+#define GIL_WORDS_MIN 16384   /* a shorter scan (about 2 µs) costs less than getting the GIL back from a busy thread */
+
+#define INLINE static inline __attribute__((always_inline))
+
+typedef struct {
+    uint64_t mask;
+    uint16_t distances[GROUP];
+} Group;
+
+typedef struct {
+    uint32_t query, row, distance;
+} Hit;
+
+typedef struct {
+    Hit *items;
+    size_t length, capacity;
+    Hit small[SMALL_HITS];
+} Hits;
+
+typedef struct {
+    const uint64_t *columns;
+    size_t stride, count;
+    int words;
+} Scan;
+
+/* The start of the first group of [start, end) with a hit, described in `group`; `end` when there is none. */
+typedef size_t Find(const Scan *scan, size_t start, size_t end, const uint64_t *query, unsigned radius, Group *group);
+
+typedef struct {
+    const char *name;
+    Find *find;
+} Variant;
+
+/* ---- variants ---- */
+
+INLINE unsigned bit_count(uint64_t x, const int instruction)
+{
+    if (instruction)
+        return (unsigned)__builtin_popcountll(x);
+    x -= (x >> 1) & 0x5555555555555555u;
+    x = (x & 0x3333333333333333u) + ((x >> 2) & 0x3333333333333333u);
+    x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+    x += x >> 8;
+    x += x >> 16;
+    return (unsigned)((x + (x >> 32)) & 0x7f);
+}
+
+INLINE unsigned distance(const uint64_t *row, size_t stride, const uint64_t *query, const int words, const int instruction)
+{
+    unsigned sum = 0;
+    for (int word = 0; word < words; word++)
+        sum += bit_count(row[(size_t)word * stride] ^ query[word], instruction);
+    return sum;
+}
+
+INLINE int measure(const uint64_t *rows, size_t count, size_t stride, const uint64_t *query, const int words, unsigned radius,
+                   Group *group, const int instruction)
+{
+    for (size_t i = 0; i < count; i++)
+        group->distances[i] = (uint16_t)distance(rows + i, stride, query, words, instruction);
+    uint64_t mask = 0;
+    for (size_t i = 0; i < count; i++)
+        mask |= (uint64_t)(group->distances[i] <= radius) << i;
+    group->mask = mask;
+    return mask != 0;
+}
+
+INLINE int any_scalar(const uint64_t *rows, size_t stride, const uint64_t *query, const int words, unsigned radius, const int instruction)
+{
+    unsigned least = UINT32_MAX;
+    for (size_t i = 0; i < GROUP; i++) {
+        unsigned sum = distance(rows + i, stride, query, words, instruction);
+        least = sum < least ? sum : least;
+    }
+    return least <= radius;
+}
+
+/* A template: one loop per number of words, so that the compiler unrolls it and keeps the query in registers. */
+#define DEFINE_FIND(variant, target, instruction)                                                                                  \
+    target INLINE size_t find_words_##variant(const Scan *scan, size_t start, size_t end, const uint64_t *query, unsigned radius,  \
+                                              Group *group, const int words)                                                       \
+    {                                                                                                                              \
+        const uint64_t *columns = scan->columns;                                                                                   \
+        const size_t stride = scan->stride;                                                                                        \
+        for (; end - start >= GROUP; start += GROUP)                                                                               \
+            if (any_##variant(columns + start, stride, query, words, radius)) {                                                    \
+                measure(columns + start, GROUP, stride, query, words, radius, group, instruction);                                 \
+                return start;                                                                                                      \
+            }                                                                                                                      \
+        if (start < end && measure(columns + start, end - start, stride, query, words, radius, group, instruction))                \
+            return start;                                                                                                          \
+        return end;                                                                                                                \
+    }                                                                                                                              \
+    target static size_t find_##variant(const Scan *scan, size_t start, size_t end, const uint64_t *query, unsigned radius,        \
+                                        Group *group)                                                                              \
+    {                                                                                                                              \
+        switch (scan->words) {                                                                                                     \
+        case 1:                                                                                                                    \
+            return find_words_##variant(scan, start, end, query, radius, group, 1);                                                \
+        case 2:                                                                                                                    \
+            return find_words_##variant(scan, start, end, query, radius, group, 2);                                                \
+        case 3:                                                                                                                    \
+            return find_words_##variant(scan, start, end, query, radius, group, 3);                                                \
+        default:                                                                                                                   \
+            return find_words_##variant(scan, start, end, query, radius, group, 4);                                                \
+        }                                                                                                                          \
+    }
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#define TARGET_AVX512 __attribute__((target("avx512f,avx512vpopcntdq,popcnt")))
+#define TARGET_AVX2 __attribute__((target("avx2,popcnt")))
+#define TARGET_POPCNT __attribute__((target("popcnt")))
+#define TARGET_GENERIC
+#define GENERIC_INSTRUCTION 0
+
+/* Sums stay below 2^32, so the cheaper 32-bit minimum is also the minimum of the 64-bit lanes. */
+TARGET_AVX512 INLINE int any_avx512vpopcntdq(const uint64_t *rows, size_t stride, const uint64_t *query, const int words, unsigned radius)
+{
+    __m512i least = _mm512_set1_epi64(-1);
+    for (size_t i = 0; i < GROUP; i += 8) {
+        __m512i sum = _mm512_setzero_si512();
+        for (int word = 0; word < words; word++) {
+            __m512i bits = _mm512_loadu_si512(rows + (size_t)word * stride + i);
+            bits = _mm512_xor_si512(bits, _mm512_set1_epi64((long long)query[word]));
+            sum = _mm512_add_epi64(sum, _mm512_popcnt_epi64(bits));
+        }
+        least = _mm512_min_epu32(least, sum);
+    }
+    return _mm512_cmple_epu64_mask(least, _mm512_set1_epi64((long long)radius)) != 0;
+}
+DEFINE_FIND(avx512vpopcntdq, TARGET_AVX512, 1)
+
+/* Each nibble is looked up; the bytes of at most four words add up to at most 32 before they are summed for the row. */
+TARGET_AVX2 INLINE int any_avx2(const uint64_t *rows, size_t stride, const uint64_t *query, const int words, unsigned radius)
+{
+    const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+    const __m256i nibble = _mm256_set1_epi8(0x0f);
+    __m256i least = _mm256_set1_epi64x(-1);
+    for (size_t i = 0; i < GROUP; i += 4) {
+        __m256i sum = _mm256_setzero_si256();
+        for (int word = 0; word < words; word++) {
+            __m256i bits = _mm256_loadu_si256((const __m256i *)(rows + (size_t)word * stride + i));
+            bits = _mm256_xor_si256(bits, _mm256_set1_epi64x((long long)query[word]));
+            __m256i low = _mm256_shuffle_epi8(table, _mm256_and_si256(bits, nibble));
+            __m256i high = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi64(bits, 4), nibble));
+            sum = _mm256_add_epi8(sum, _mm256_add_epi8(low, high));
+        }
+        least = _mm256_min_epu32(least, _mm256_sad_epu8(sum, _mm256_setzero_si256()));
+    }
+    return _mm256_movemask_epi8(_mm256_cmpgt_epi64(_mm256_set1_epi64x((long long)radius + 1), least)) != 0;
+}
+DEFINE_FIND(avx2, TARGET_AVX2, 1)
+
+TARGET_POPCNT INLINE int any_popcnt(const uint64_t *rows, size_t stride, const uint64_t *query, const int words, unsigned radius)
+{
+    return any_scalar(rows, stride, query, words, radius, 1);
+}
+DEFINE_FIND(popcnt, TARGET_POPCNT, 1)
+
+#else
+#define TARGET_GENERIC
+#define GENERIC_INSTRUCTION 1
+#endif
+
+INLINE int any_generic(const uint64_t *rows, size_t stride, const uint64_t *query, const int words, unsigned radius)
+{
+    return any_scalar(rows, stride, query, words, radius, GENERIC_INSTRUCTION);
+}
+DEFINE_FIND(generic, TARGET_GENERIC, GENERIC_INSTRUCTION)
+
+static Variant variants[4]; /* filled once, at import */
+static size_t variants_length;
+static const Variant *active; /* changed by select(), under the GIL */
+
+static void add_variant(const char *name, Find *find)
+{
+    variants[variants_length].name = name;
+    variants[variants_length++].find = find;
+}
+
+static void detect_variants(void)
+{
+    variants_length = 0;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vpopcntdq"))
+        add_variant("avx512vpopcntdq", find_avx512vpopcntdq);
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt"))
+        add_variant("avx2", find_avx2);
+    if (__builtin_cpu_supports("popcnt"))
+        add_variant("popcnt", find_popcnt);
+#endif
+    add_variant("generic", find_generic);
+    active = &variants[0];
+}
+
+/* ---- collecting hits; nothing here touches a Python object ---- */
+
+static void hits_open(Hits *hits)
+{
+    hits->items = hits->small;
+    hits->length = 0;
+    hits->capacity = SMALL_HITS;
+}
+
+static void hits_close(Hits *hits)
+{
+    if (hits->items != hits->small)
+        free(hits->items);
+}
+
+static int hits_grow(Hits *hits)
+{
+    if (hits->capacity > SIZE_MAX / 2 / sizeof(Hit))
+        return -1;
+    size_t capacity = hits->capacity * 2;
+    int on_stack = hits->items == hits->small;
+    Hit *items = realloc(on_stack ? NULL : hits->items, capacity * sizeof(Hit));
+    if (items == NULL)
+        return -1;
+    if (on_stack)
+        memcpy(items, hits->small, sizeof(hits->small));
+    hits->items = items;
+    hits->capacity = capacity;
+    return 0;
+}
+
+static void hits_keep(Hits *hits, unsigned radius)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < hits->length; i++)
+        if (hits->items[i].distance <= radius)
+            hits->items[kept++] = hits->items[i];
+    hits->length = kept;
+}
+
+/* All hits of one query in [start, end). */
+static int collect(Hits *hits, Find *find, const Scan *scan, size_t start, size_t end, const uint64_t *query, uint32_t number, unsigned radius)
+{
+    Group group;
+    for (start = find(scan, start, end, query, radius, &group); start < end; start = find(scan, start, end, query, radius, &group)) {
+        if (hits->capacity - hits->length < GROUP && hits_grow(hits) < 0)
+            return -1;
+        for (uint64_t mask = group.mask; mask; mask &= mask - 1) {
+            unsigned bit = (unsigned)__builtin_ctzll(mask);
+            hits->items[hits->length++] = (Hit){number, (uint32_t)(start + bit), group.distances[bit]};
+        }
+        start = end - start > GROUP ? start + GROUP : end;
+    }
+    return 0;
+}
+
+/* Blocks outside, queries inside: the columns come from memory once, however many queries there are. */
+static int collect_all(Hits *hits, Find *find, const Scan *scan, const uint64_t *queries, const uint32_t *radii, size_t length)
+{
+    const size_t block = length == 1 ? scan->count : BLOCK_WORDS / (size_t)scan->words / GROUP * GROUP;
+    for (size_t start = 0; start < scan->count; start += block) {
+        size_t end = scan->count - start > block ? start + block : scan->count;
+        for (size_t i = 0; i < length; i++)
+            if (collect(hits, find, scan, start, end, queries + i * (size_t)scan->words, (uint32_t)i, radii[i]) < 0)
+                return -1;
+    }
+    return 0;
+}
+
+/* The radius shrinks to the distance at which `limit` rows are already known; what is farther is dropped when space is short. */
+static int collect_top(Hits *hits, Find *find, const Scan *scan, const uint64_t *query, size_t limit)
+{
+    size_t known[WORDS_MAX * 64 + 1] = {0}, within = 0;
+    unsigned radius = (unsigned)scan->words * 64;
+    Group group;
+    for (size_t start = find(scan, 0, scan->count, query, radius, &group); start < scan->count;
+         start = find(scan, start, scan->count, query, radius, &group)) {
+        if (hits->capacity - hits->length < GROUP) {
+            hits_keep(hits, radius);
+            if (hits->capacity / 2 < hits->length + GROUP && hits_grow(hits) < 0)
+                return -1;
+        }
+        for (uint64_t mask = group.mask; mask; mask &= mask - 1) {
+            unsigned bit = (unsigned)__builtin_ctzll(mask), found = group.distances[bit];
+            if (found > radius)
+                continue;
+            hits->items[hits->length++] = (Hit){0, (uint32_t)(start + bit), found};
+            known[found]++;
+            within++;
+            while (within - known[radius] >= limit)
+                within -= known[radius--];
+        }
+        start = scan->count - start > GROUP ? start + GROUP : scan->count;
+    }
+    hits_keep(hits, radius);
+    return 0;
+}
+
+/* ---- arguments ---- */
+
+static int is_uint64(const Py_buffer *view)
+{
+    return view->itemsize == 8 && view->format != NULL && (strcmp(view->format, "L") == 0 || strcmp(view->format, "Q") == 0);
+}
+
+static int open_array(PyObject *object, Py_buffer *view, int dimensions, int flags, const char *name)
+{
+    if (PyObject_GetBuffer(object, view, flags | PyBUF_FORMAT) < 0)
+        return -1;
+    if (view->ndim == dimensions && is_uint64(view) && (uintptr_t)view->buf % 8 == 0)
+        return 0;
+    PyErr_Format(PyExc_TypeError, "%s must be an aligned array of uint64 dimensions=%d", name, dimensions);
+    PyBuffer_Release(view);
+    return -1;
+}
+
+/* Fills `scan` except for `words`; on success the caller releases `view`. */
+static int open_columns(PyObject *columns, PyObject *count, Py_buffer *view, Scan *scan)
+{
+    Py_ssize_t rows = PyNumber_AsSsize_t(count, NULL);
+    if (rows == -1 && PyErr_Occurred())
+        return -1;
+    if (open_array(columns, view, 2, PyBUF_C_CONTIGUOUS, "columns") < 0)
+        return -1;
+    if (rows < 0 || rows > view->shape[1] || (uint64_t)rows > UINT32_MAX) {
+        PyErr_Format(PyExc_ValueError, "count out of range count=%zd capacity=%zd", rows, view->shape[1]);
+        PyBuffer_Release(view);
+        return -1;
+    }
+    scan->columns = view->buf;
+    scan->stride = (size_t)view->shape[1];
+    scan->count = (size_t)rows;
+    return 0;
+}
+
+/* A packed copy of `length` queries, to be freed by the caller. Queries may be strided: the first words of longer ones. */
+static uint64_t *copy_queries(PyObject *object, int dimensions, Py_ssize_t words_max, int *words, size_t *length)
+{
+    Py_buffer view;
+    uint64_t *copy = NULL;
+    if (open_array(object, &view, dimensions, PyBUF_STRIDES, "queries") < 0)
+        return NULL;
+    Py_ssize_t width = view.shape[dimensions - 1], rows = dimensions == 2 ? view.shape[0] : 1;
+    if (width < 1 || width > words_max || width > WORDS_MAX || (uint64_t)rows > UINT32_MAX)
+        PyErr_Format(PyExc_ValueError, "queries do not fit columns query_words=%zd column_words=%zd", width, words_max);
+    else if ((copy = malloc((size_t)(rows ? rows : 1) * (size_t)width * 8)) == NULL)
+        PyErr_NoMemory();
+    else {
+        Py_ssize_t row_stride = dimensions == 2 ? view.strides[0] : 0, word_stride = view.strides[dimensions - 1];
+        for (Py_ssize_t row = 0; row < rows; row++)
+            for (Py_ssize_t word = 0; word < width; word++)
+                memcpy(copy + row * width + word, (const char *)view.buf + row * row_stride + word * word_stride, 8);
+        *words = (int)width;
+        *length = (size_t)rows;
+    }
+    PyBuffer_Release(&view);
+    return copy;
+}
+
+static int read_radius(PyObject *object, int words, uint32_t *radius)
+{
+    Py_ssize_t value = PyNumber_AsSsize_t(object, NULL);
+    if (value == -1 && PyErr_Occurred())
+        return -1;
+    if (value < 0) {
+        PyErr_Format(PyExc_ValueError, "radius is negative radius=%zd", value);
+        return -1;
+    }
+    *radius = value > words * 64 ? (uint32_t)words * 64 : (uint32_t)value;
+    return 0;
+}
+
+/* One radius for each query, to be freed by the caller; a single number stands for all. */
+static uint32_t *copy_radii(PyObject *object, int words, size_t length)
+{
+    int single = PyLong_Check(object) || !PySequence_Check(object);
+    Py_ssize_t given = single ? (Py_ssize_t)length : PySequence_Size(object);
+    if (given < 0)
+        return NULL;
+    if ((size_t)given != length) {
+        PyErr_Format(PyExc_ValueError, "one radius for each query is needed radii=%zd queries=%zu", given, length);
+        return NULL;
+    }
+    uint32_t *radii = malloc((length + 1) * sizeof(uint32_t)); /* one more: a single radius is checked without queries too */
+    if (radii == NULL)
+        return (uint32_t *)PyErr_NoMemory();
+    int status = single ? read_radius(object, words, &radii[0]) : 0;
+    for (size_t i = 0; i < length && status == 0; i++) {
+        if (single) {
+            radii[i] = radii[0];
+            continue;
+        }
+        PyObject *item = PySequence_GetItem(object, (Py_ssize_t)i);
+        status = item == NULL ? -1 : read_radius(item, words, &radii[i]);
+        Py_XDECREF(item);
+    }
+    if (status == 0)
+        return radii;
+    free(radii);
+    return NULL;
+}
+
+static int check_arguments(Py_ssize_t given, const char *name)
+{
+    if (given == 4)
+        return 0;
+    PyErr_Format(PyExc_TypeError, "%s takes 4 arguments given=%zd", name, given);
+    return -1;
+}
+
+/* ---- results ---- */
+
+/* First place of each key in the order by (key, place in hits), which is the order by (key, row). */
+static size_t *places(const Hits *hits, size_t keys, int by_query)
+{
+    size_t *place = calloc(keys + 1, sizeof(size_t));
+    if (place == NULL)
+        return (size_t *)PyErr_NoMemory();
+    for (size_t i = 0; i < hits->length; i++)
+        place[(by_query ? hits->items[i].query : hits->items[i].distance) + 1]++;
+    for (size_t key = 0; key < keys; key++)
+        place[key + 1] += place[key];
+    return place;
+}
+
+static PyObject *pack(const Hits *hits, size_t keys, int by_query)
+{
+    const size_t length = hits->length, item = by_query ? 18 : 10;
+    if (length == 0)
+        return Py_NewRef(Py_None);
+    if (length > (size_t)PY_SSIZE_T_MAX / item)
+        return PyErr_NoMemory();
+    size_t *place = places(hits, keys, by_query);
+    PyObject *bytes = place == NULL ? NULL : PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(length * item));
+    if (bytes != NULL) {
+        int64_t *queries = (int64_t *)PyBytes_AsString(bytes);
+        int64_t *rows = by_query ? queries + length : queries;
+        uint16_t *distances = (uint16_t *)(rows + length);
+        for (size_t i = 0; i < length; i++) {
+            const Hit *hit = &hits->items[i];
+            size_t at = place[by_query ? hit->query : hit->distance]++;
+            if (by_query)
+                queries[at] = hit->query;
+            rows[at] = hit->row;
+            distances[at] = (uint16_t)hit->distance;
+        }
+    }
+    free(place);
+    return bytes;
+}
+
+/* ---- Python ---- */
+
+static PyObject *range_scan(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t given)
+{
+    Py_buffer view;
+    Scan scan;
+    size_t length = 0;
+    if (check_arguments(given, "range_scan") < 0 || open_columns(arguments[0], arguments[1], &view, &scan) < 0)
+        return NULL;
+    PyObject *result = NULL;
+    uint32_t *radii = NULL;
+    uint64_t *queries = copy_queries(arguments[2], 2, view.shape[0], &scan.words, &length);
+    if (queries != NULL && (radii = copy_radii(arguments[3], scan.words, length)) != NULL) {
+        Hits hits;
+        hits_open(&hits);
+        Find *find = active->find;
+        int long_enough = scan.count * (size_t)scan.words * length >= GIL_WORDS_MIN;
+        PyThreadState *thread = long_enough ? PyEval_SaveThread() : NULL;
+        int status = collect_all(&hits, find, &scan, queries, radii, length);
+        if (thread != NULL)
+            PyEval_RestoreThread(thread);
+        result = status < 0 ? PyErr_NoMemory() : pack(&hits, length, 1);
+        hits_close(&hits);
+    }
+    free(radii);
+    free(queries);
+    PyBuffer_Release(&view);
+    return result;
+}
+
+static PyObject *top_scan(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t given)
+{
+    Py_buffer view;
+    Scan scan;
+    size_t length = 0;
+    if (check_arguments(given, "top_scan") < 0)
+        return NULL;
+    Py_ssize_t limit = PyNumber_AsSsize_t(arguments[3], NULL);
+    if (limit == -1 && PyErr_Occurred())
+        return NULL;
+    if (limit < 1)
+        return PyErr_Format(PyExc_ValueError, "limit is less than one limit=%zd", limit);
+    if (open_columns(arguments[0], arguments[1], &view, &scan) < 0)
+        return NULL;
+    PyObject *result = NULL;
+    uint64_t *query = copy_queries(arguments[2], 1, view.shape[0], &scan.words, &length);
+    if (query != NULL) {
+        Hits hits;
+        hits_open(&hits);
+        Find *find = active->find;
+        int long_enough = scan.count * (size_t)scan.words >= GIL_WORDS_MIN;
+        PyThreadState *thread = long_enough ? PyEval_SaveThread() : NULL;
+        int status = collect_top(&hits, find, &scan, query, (size_t)limit);
+        if (thread != NULL)
+            PyEval_RestoreThread(thread);
+        result = status < 0 ? PyErr_NoMemory() : pack(&hits, (size_t)scan.words * 64 + 1, 0);
+        hits_close(&hits);
+    }
+    free(query);
+    PyBuffer_Release(&view);
+    return result;
+}
+
+static PyObject *list_variants(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    PyObject *names = PyTuple_New((Py_ssize_t)variants_length);
+    for (size_t i = 0; names != NULL && i < variants_length; i++) {
+        PyObject *name = PyUnicode_FromString(variants[i].name);
+        if (name == NULL || PyTuple_SetItem(names, (Py_ssize_t)i, name) < 0)
+            Py_CLEAR(names);
+    }
+    return names;
+}
+
+static PyObject *active_variant(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return PyUnicode_FromString(active->name);
+}
+
+static PyObject *select_variant(PyObject *Py_UNUSED(module), PyObject *name)
+{
+    const char *wanted = PyUnicode_AsUTF8AndSize(name, NULL);
+    if (wanted == NULL)
+        return NULL;
+    for (size_t i = 0; i < variants_length; i++)
+        if (strcmp(variants[i].name, wanted) == 0) {
+            active = &variants[i];
+            return Py_NewRef(Py_None);
+        }
+    return PyErr_Format(PyExc_ValueError, "this processor cannot run the variant name=%s", wanted);
+}
+
+#define FASTCALL(function) ((PyCFunction)(void (*)(void))(function))
+
+static PyMethodDef methods[] = {
+    {"range_scan", FASTCALL(range_scan), METH_FASTCALL, "range_scan(columns, count, queries, radii) -> None | bytes"},
+    {"top_scan", FASTCALL(top_scan), METH_FASTCALL, "top_scan(columns, count, query, limit) -> None | bytes"},
+    {"variants", list_variants, METH_NOARGS, "variants() -> names of what this processor can run, best first"},
+    {"variant", active_variant, METH_NOARGS, "variant() -> name of the active variant"},
+    {"select", select_variant, METH_O, "select(name): make a variant the active one, for the whole process"},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot slots[] = {{0, NULL}};
+
+static PyModuleDef definition = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "_scan",
+    .m_doc = "The compiled scan kernel of the exact tier.",
+    .m_methods = methods,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__scan(void)
+{
+    detect_variants();
+    return PyModuleDef_Init(&definition);
+}
