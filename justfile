@@ -1,0 +1,48 @@
+bin := ".venv/bin"
+
+_default:
+    @just --list
+
+# An environment with everything that tests and benchmarks need.
+setup:
+    python3 -m venv .venv
+    {{ bin }}/pip install -q -c constraints.txt -e '.[test,bench]'
+
+# The service on 127.0.0.1:8000.
+serve *args:
+    {{ bin }}/tidepool serve {{ args }}
+
+# Checks a data directory after an unclean stop.
+verify *args:
+    {{ bin }}/tidepool verify {{ args }}
+
+fmt:
+    {{ bin }}/ruff format .
+    {{ bin }}/ruff check --fix .
+    {{ bin }}/just --fmt --unstable
+
+# What CI runs: format, lint, types, tests.
+check:
+    {{ bin }}/ruff format --check .
+    {{ bin }}/ruff check .
+    {{ bin }}/mypy
+    {{ bin }}/pytest -n 2 --dist loadfile --durations 10
+
+test *args:
+    {{ bin }}/pytest {{ args }}
+
+# The full sizes of the tests that `test` runs reduced: hours.
+soak *args:
+    {{ bin }}/pytest -m soak {{ args }}
+
+# Against iscc-search on the same data, results in bench/README.md.
+bench *args:
+    {{ bin }}/python -m bench {{ args }}
+
+# The same at 1 million assets.
+bench-large *args:
+    {{ bin }}/python -m bench --large {{ args }}
+
+# Builds the container image with Debian's buildah and runs it once. As root, on Debian.
+image-test *args:
+    {{ bin }}/python infra/image_test.py {{ args }}
