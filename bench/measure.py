@@ -1,0 +1,231 @@
+"""Everything that is measured about one server on one data set, in a fixed order.
+
+Ingest, memory, searches, stop, disk, start again; then one percent more assets and SIGKILL right after the last answer,
+so that the time to get ready is that of a full data set whose last writes are seconds old.
+"""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from bench.data import SIMILAR_TYPES, Assets, Queries, make_assets, make_queries, unit_texts
+from bench.load import Plan, Result
+from bench.servers import Server, Target
+from bench.truth import Quality, Truth, judge
+from bench.wire import ASSETS_PER_BATCH, INDEX, add_requests, request, search_requests, write_requests
+
+INGEST_CONNECTIONS = 4
+WARM_UP_S = 2.0
+QUERIES = 1_000
+JUDGED_QUERIES = 300
+CHECKED_ASSETS = 150
+RECOVERY_BUDGET_S = 30.0
+SEED = 20_261_120
+
+Say = Callable[[str], None]
+
+
+class DataSet(msgspec.Struct, frozen=True):
+    """`assets` are ingested and searched, `late` are added just before the kill. The other members are files of ready-made requests."""
+
+    assets: Assets
+    late: Assets
+    queries: Queries
+    adds: Path
+    late_adds: Path
+    searches: Path
+    searches_100: Path
+    judged: Path
+    judged_100: Path
+    noop: Path
+
+
+class Crash(msgspec.Struct, frozen=True):
+    """Times count from SIGKILL. `searchable_s` is None when something was still missing at the end of the budget."""
+
+    ready_s: float
+    searchable_s: float | None
+    checked: int
+    missing_at_ready: int
+    missing_at_end: int
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """The figures of one server. Bytes, seconds, milliseconds and requests per second as the names say."""
+
+    name: str
+    version: str
+    assets: int
+    bits: int
+    ingest_s: float
+    ingest_rate: float
+    ingested: int
+    memory_bytes: int
+    noop: Result | None = None
+    search: Result | None = None
+    search_100: Result | None = None
+    at_8: Result | None = None
+    at_32: Result | None = None
+    quality: Quality | None = None
+    quality_100: Quality | None = None
+    stop_s: float = 0.0
+    disk_bytes: int = 0
+    start_s: float = 0.0
+    memory_restarted_bytes: int = 0
+    crash: Crash | None = None
+
+
+def make_data_set(directory: Path, count: int, bits: int) -> DataSet:
+    late = max(ASSETS_PER_BATCH, count // 100)
+    everything = make_assets(count + late, bits, SEED)
+    assets, late_assets = everything.part(0, count), everything.part(count, count + late)
+    queries = make_queries(assets, QUERIES, SEED)
+    judged = [body[:JUDGED_QUERIES] for body in queries.bodies]
+    return DataSet(
+        assets,
+        late_assets,
+        queries,
+        write_requests(directory / "adds", add_requests(assets)),
+        write_requests(directory / "late_adds", add_requests(late_assets)),
+        write_requests(directory / "searches", search_requests(queries.bodies, 10)),
+        write_requests(directory / "searches_100", search_requests(queries.bodies, 100)),
+        write_requests(directory / "judged", search_requests(judged, 10)),
+        write_requests(directory / "judged_100", search_requests(judged, 100)),
+        write_requests(directory / "noop", [request("GET", "/healthz")]),
+    )
+
+
+def measure(target: Target, data: DataSet, directory: Path, seconds: float, time_limit_s: float, say: Say) -> Measured:
+    """With the time limit over before all is ingested, only ingest and memory are in the result: searches compare at equal size alone."""
+    server = Server(target, directory)
+    try:
+        server.start()
+        server.wait_ready()
+        server.post("/indexes", {"name": INDEX})
+        measured = _ingest(server, data, time_limit_s, say)
+        if measured.ingested < len(data.assets):
+            return measured
+        return _restarts(server, data, _searches(server, data, measured, seconds, say), say)
+    finally:
+        server.end()
+
+
+def _ingest(server: Server, data: DataSet, time_limit_s: float, say: Say) -> Measured:
+    result = load(Plan(str(data.adds), server.port, INGEST_CONNECTIONS, time_limit_s, cycle=False))
+    ingested = min(result.requests * ASSETS_PER_BATCH, len(data.assets))
+    say(f"{server.target.name}: {ingested} assets in {result.elapsed_s:.1f} s, {ingested / result.elapsed_s:.0f} a second")
+    return Measured(
+        server.target.name,
+        server.target.version,
+        len(data.assets),
+        data.assets.bodies[0].shape[1] * 8,
+        result.elapsed_s,
+        ingested / result.elapsed_s,
+        ingested,
+        server.anonymous_bytes(),
+    )
+
+
+def _searches(server: Server, data: DataSet, measured: Measured, seconds: float, say: Say) -> Measured:
+    def timed(file: Path, connections: int) -> Result:
+        load(Plan(str(file), server.port, connections, WARM_UP_S, cycle=True))
+        result = load(Plan(str(file), server.port, connections, seconds, cycle=True))
+        rate = result.requests / result.elapsed_s
+        say(f"{server.target.name}: {file.name} with {connections} clients: p50 {result.p50_ms:.2f} ms, {rate:.0f} a second")
+        return result
+
+    return msgspec.structs.replace(
+        measured,
+        noop=timed(data.noop, 1),
+        search=timed(data.searches, 1),
+        search_100=timed(data.searches_100, 1),
+        at_8=timed(data.searches, 8),
+        at_32=timed(data.searches, 32),
+        quality=_quality(server, data, data.judged),
+        quality_100=_quality(server, data, data.judged_100),
+    )
+
+
+def _quality(server: Server, data: DataSet, searches: Path) -> Quality:
+    """Of the first ten results, whatever the limit of the searches."""
+    bodies = searches.with_suffix(".answers")
+    load(Plan(str(searches), server.port, INGEST_CONNECTIONS, RECOVERY_BUDGET_S * 10, cycle=False, bodies=str(bodies)))
+    answers = [_matches(answer)[:10] for answer in msgspec.msgpack.decode(bodies.read_bytes(), type=list[bytes])]
+    return judge(Truth(data.assets), data.assets, data.queries, answers, 10)
+
+
+def _restarts(server: Server, data: DataSet, measured: Measured, say: Say) -> Measured:
+    stop_s = server.stop()
+    disk_bytes = server.disk_bytes()
+    started = time.perf_counter()
+    server.start()
+    server.wait_ready()
+    start_s = time.perf_counter() - started
+    load(Plan(str(data.searches), server.port, 1, WARM_UP_S, cycle=True))
+    memory = server.anonymous_bytes()
+    load(Plan(str(data.late_adds), server.port, INGEST_CONNECTIONS, RECOVERY_BUDGET_S * 10, cycle=False))
+    crash = _crash(server, data)
+    say(f"{server.target.name}: stopped in {stop_s:.2f} s, started in {start_s:.2f} s, after SIGKILL {crash}")
+    return msgspec.structs.replace(
+        measured, stop_s=stop_s, disk_bytes=disk_bytes, start_s=start_s, memory_restarted_bytes=memory, crash=crash
+    )
+
+
+def _crash(server: Server, data: DataSet) -> Crash:
+    samples = _samples(data.late) | _samples(data.assets)
+    server.kill()
+    killed = time.perf_counter()
+    server.start()
+    server.wait_ready()
+    ready_s = time.perf_counter() - killed
+    begun, missing = ready_s, _missing(server, samples)
+    missing_at_ready = len(missing)
+    while missing and time.perf_counter() - killed < RECOVERY_BUDGET_S:
+        begun = time.perf_counter() - killed
+        missing = _missing(server, missing)
+    return Crash(ready_s, None if missing else begun, len(samples), missing_at_ready, len(missing))
+
+
+def _samples(assets: Assets) -> dict[int, list[str]]:
+    """Key and units of assets spread evenly. Without INSTANCE: the others are what a derived index holds."""
+    step = max(1, len(assets) // CHECKED_ASSETS)
+    units = unit_texts([body[::step] for body in assets.bodies[:SIMILAR_TYPES]])
+    return dict(zip(assets.keys[::step].tolist(), units, strict=True))
+
+
+def _missing(server: Server, samples: dict[int, list[str]]) -> dict[int, list[str]]:
+    path = f"/indexes/{INDEX}/search?limit=100"
+    return {key: units for key, units in samples.items() if key not in dict(_matches(server.post(path, {"units": units})))}
+
+
+class _Match(msgspec.Struct, frozen=True):
+    iscc_id: str
+    score: float
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    global_matches: list[_Match]
+
+
+def _matches(answer: bytes) -> list[tuple[int, float]]:
+    matches = msgspec.json.decode(answer, type=_Answer).global_matches
+    return [(int.from_bytes(base64.b32decode(match.iscc_id[5:])[2:], "big"), match.score) for match in matches]
+
+
+def load(plan: Plan) -> Result:
+    """Runs the load generator; an answer that is not 2xx ends the benchmark with its text."""
+    file = Path(plan.requests).with_suffix(".plan")
+    file.write_bytes(msgspec.json.encode(plan))
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.load", str(file)], capture_output=True, cwd=Path(__file__).parents[1], text=True, check=False
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"load generator failed plan={plan} error={done.stderr[-2000:]}")
+    return msgspec.json.decode(done.stdout, type=Result)

@@ -1,0 +1,31 @@
+"""The growth of each figure with the number of assets, as one small picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from bench.report import ROWS, Run, header
+
+PANELS = [
+    ["ingest"],
+    ["search p50, 1 client", "search p99, 1 client", "search p50, limit 100"],
+    ["searches, 8 clients", "searches, 32 clients"],
+    ["anonymous memory after ingest", "anonymous memory after a restart", "disk after a stop"],
+    ["SIGTERM to exit", "start to ready"],
+]
+
+
+def draw(run: Run, path: Path) -> None:
+    rows = {row.title: row for row in ROWS}
+    sizes = [measured.assets for measured in run.measured]
+    figure = Figure(figsize=(4 * len(PANELS), 3.6), layout="constrained")
+    for panel, titles in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+        for title in titles:
+            panel.plot(sizes, [rows[title].figure(measured) for measured in run.measured], marker="o", label=title)
+        panel.set(xscale="log", yscale="log", xlabel="assets", ylabel=rows[titles[0]].unit)
+        panel.grid(visible=True, linewidth=0.3)
+        panel.legend(fontsize="small")
+    figure.suptitle(header(run), fontsize="small")
+    figure.savefig(path)

@@ -1,0 +1,178 @@
+"""Results as markdown tables: figures, ratios, and the bars that a run of 100,000 assets has to pass."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from bench.load import Result
+from bench.measure import Measured
+from bench.truth import Quality
+
+Figure = Callable[[Measured], float | None]
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One run of the benchmark as it is stored."""
+
+    date: str
+    machine: str
+    python: str
+    seconds_each: float
+    measured: list[Measured]
+
+
+class Row(msgspec.Struct, frozen=True):
+    """`bar`: how many times better than the reference we have to be, where that is asked for."""
+
+    title: str
+    figure: Figure
+    unit: str
+    more_is_better: bool
+    bar: float | None = None
+
+
+def _rate(pick: Callable[[Measured], Result | None]) -> Figure:
+    def figure(measured: Measured) -> float | None:
+        result = pick(measured)
+        return None if result is None else result.requests / result.elapsed_s
+
+    return figure
+
+
+def _p50(pick: Callable[[Measured], Result | None]) -> Figure:
+    def figure(measured: Measured) -> float | None:
+        result = pick(measured)
+        return None if result is None else result.p50_ms
+
+    return figure
+
+
+def _p99(pick: Callable[[Measured], Result | None]) -> Figure:
+    def figure(measured: Measured) -> float | None:
+        result = pick(measured)
+        return None if result is None else result.p99_ms
+
+    return figure
+
+
+def _net_ms(measured: Measured) -> float | None:
+    """Search p50 without what the server takes to answer a request that does nothing."""
+    return measured.search.p50_ms - measured.noop.p50_ms if measured.search and measured.noop else None
+
+
+ROWS = [
+    Row("ingest", lambda m: m.ingest_rate, "assets/s", True, 8),
+    Row("`/healthz` p50, 1 client", _p50(lambda m: m.noop), "ms", False),
+    Row("search p50, 1 client", _p50(lambda m: m.search), "ms", False, 3),
+    Row("search p50 minus `/healthz` p50", _net_ms, "ms", False, 5),
+    Row("search p99, 1 client", _p99(lambda m: m.search), "ms", False),
+    Row("search p50, limit 100", _p50(lambda m: m.search_100), "ms", False),
+    Row("searches, 8 clients", _rate(lambda m: m.at_8), "/s", True),
+    Row("searches, 32 clients", _rate(lambda m: m.at_32), "/s", True, 4),
+    Row("search p99, 32 clients", _p99(lambda m: m.at_32), "ms", False),
+    Row("anonymous memory after ingest", lambda m: m.memory_bytes / 1e6, "MB", False, 2),
+    Row("anonymous memory after a restart", lambda m: m.memory_restarted_bytes / 1e6 or None, "MB", False),
+    Row("disk after a stop", lambda m: m.disk_bytes / 1e6 or None, "MB", False),
+    Row("SIGTERM to exit", lambda m: m.stop_s or None, "s", False),
+    Row("start to ready", lambda m: m.start_s or None, "s", False),
+]
+
+
+def comparison(our: Measured, other: Measured | None) -> str:
+    shown = [our] if other is None else [our, other]
+    heads = " | ".join(f"{m.name} {m.version}" for m in shown)
+    lines = [f"| {our.assets:,} assets, {our.bits} bits | {heads} | times better | bar |", "|---|" + "---|" * (len(shown) + 2)]
+    for row in ROWS:
+        values = [row.figure(m) for m in shown]
+        cells = [_number(value, row.unit) for value in values]
+        lines.append(f"| {row.title} | {' | '.join(cells)} | {_ratio(row, values)} |")
+    for title, text in TEXTS.items():
+        lines.append(f"| {title} | {' | '.join(text(m) for m in shown)} | | {_verdict(title, our)} |")
+    return "\n".join(lines)
+
+
+def growth(measured: list[Measured]) -> str:
+    """One column for each size."""
+    heads = " | ".join(f"{m.assets:,}" for m in measured)
+    lines = [f"| assets ({measured[0].bits} bits) | {heads} |", "|---|" + "---:|" * len(measured)]
+    lines += [f"| {row.title} | {' | '.join(_number(row.figure(m), row.unit) for m in measured)} |" for row in ROWS]
+    for title, text in TEXTS.items():
+        lines.append(f"| {title} | {' | '.join(text(m) for m in measured)} |")
+    return "\n".join(lines)
+
+
+def header(run: Run) -> str:
+    return f"{run.date}, {run.machine}, Python {run.python}, {run.seconds_each:g} s for each row of searches"
+
+
+def make_run(measured: list[Measured], seconds: float) -> Run:
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return Run(today, machine(), platform.python_version(), seconds, measured)
+
+
+def machine() -> str:
+    models = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count()} cores of {models[0] if models else platform.machine()}, {memory:.0f} GiB, Linux {platform.release()}"
+
+
+def _number(value: float | None, unit: str) -> str:
+    if value is None:
+        return "not measured"
+    return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+
+
+def _ratio(row: Row, values: list[float | None]) -> str:
+    """The last two cells: the ratio, and the bar with whether it is met."""
+    our, other = values[0], values[-1]
+    if len(values) < 2 or not our or not other:
+        return " | "
+    ratio = our / other if row.more_is_better else other / our
+    bar = "" if row.bar is None else f"{row.bar:g}: {'met' if ratio >= row.bar else 'missed'}"
+    return f"{ratio:.3g} | {bar}"
+
+
+def _recall(pick: Callable[[Measured], Quality | None]) -> Callable[[Measured], str]:
+    def text(measured: Measured) -> str:
+        quality = pick(measured)
+        if quality is None:
+            return "not measured"
+        return f"{quality.recall:.4f}, {quality.wrong_scores:.1%} of the scores wrong ({quality.queries} queries)"
+
+    return text
+
+
+def _ready(measured: Measured) -> str:
+    return "not measured" if measured.crash is None else f"{measured.crash.ready_s:.2f} s"
+
+
+def _found(measured: Measured) -> str:
+    crash = measured.crash
+    if crash is None:
+        return "not measured"
+    if crash.searchable_s is None:
+        return f"not within 30 s: {crash.missing_at_end} of {crash.checked} missing"
+    return f"{crash.searchable_s:.2f} s ({crash.checked} checked)"
+
+
+def _verdict(title: str, our: Measured) -> str:
+    if title == "recall@10" and our.quality is not None:
+        return f"1.0: {'met' if our.quality.recall == 1 else 'missed'}"
+    if title == "SIGKILL to all found" and our.crash is not None:
+        met = our.crash.searchable_s is not None and our.crash.searchable_s <= 2
+        return f"2 s: {'met' if met else 'missed'}"
+    return ""
+
+
+TEXTS: dict[str, Callable[[Measured], str]] = {
+    "recall@10": _recall(lambda m: m.quality),
+    "recall@10, limit 100": _recall(lambda m: m.quality_100),
+    "SIGKILL to ready": _ready,
+    "SIGKILL to all found": _found,
+}
