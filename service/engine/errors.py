@@ -35,3 +35,7 @@ class Locked(EngineError):
 
 class Fatal(EngineError):
     """A commit failed for a reason other than space: the process must end and start again."""
+
+
+class Unfit(EngineError):
+    """An element of the request does not fit what is stored (a simprint of another width): it is refused before anything is stored."""

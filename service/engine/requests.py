@@ -76,8 +76,8 @@ class IndexInfo(msgspec.Struct, frozen=True):
     type_bytes: dict[str, int]
 
 
-class StoredAsset(msgspec.Struct, frozen=True):
-    """An asset as it is stored, without its simprints."""
+class StoredAsset(msgspec.Struct, frozen=True, array_like=True):
+    """An asset as it is stored, without its simprints: the record, as msgpack."""
 
     code: Raw | None
     units: list[Raw] | None

@@ -1,0 +1,220 @@
+"""The engine: the parts put together, and the few calls that the service makes.
+
+One writer at a time (`commit`, the background), any number of readers. No reader waits for a writer.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from service.engine.columns import Columns
+from service.engine.errors import Conflict, Damaged, EngineError, Fatal, Invalid, NotFound, Unfit
+from service.engine.files import DirectoryLock
+from service.engine.group import Group, asset_not_found, find_index, require_realm, types_of, units_of
+from service.engine.opening import open_columns, rebuild
+from service.engine.options import Options
+from service.engine.query import StaleView, UnitSearch
+from service.engine.requests import Answer, IndexInfo, Key, Query, Request, SearchAnswer, StoredAsset
+from service.engine.store import IndexRow, Store, Transaction, index_rows, records, sequence_of, u32
+from service.engine.tiers import Tiers
+from service.engine.upkeep import Report, Tally, Upkeep
+
+T = TypeVar("T")
+LIVE = "live"
+SEGMENTS = "segments"
+REFUSALS = (Conflict, Invalid, NotFound, Unfit)
+STALE_VIEWS_MAX = 1_000
+
+
+class EngineStats(msgspec.Struct, frozen=True):
+    """What the engine holds and has done. Every member is a number for a metric."""
+
+    sequence: int
+    indexes: int
+    assets: int
+    columns: int
+    tail_rows: int
+    segment_rows: int
+    graph_rows: int
+    dead_rows: int
+    segments: int
+    graphs: int
+    lmdb_bytes: int
+    done: Tally
+
+
+class Engine:
+    """Lives as long as the process. `commit` is called by one thread at a time, the reads by any."""
+
+    def __init__(self, directory: Path, options: Options, report: Report) -> None:
+        self._options = options
+        self._report = report
+        refuse_foreign(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        self._lock = DirectoryLock(directory)
+        try:
+            self._open(directory / LIVE)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    @classmethod
+    def open(cls, directory: Path, options: Options, *, on_event: Report) -> Engine:
+        """Locks the directory, opens LMDB, maps segments and reads the tail. Raises Locked or Damaged."""
+        return cls(directory, options, on_event)
+
+    def _open(self, live: Path) -> None:
+        self._files = live / SEGMENTS
+        self._store = Store(live, map_bytes=self._options.map_bytes)
+        self._files.mkdir(exist_ok=True)
+        self._tally = Tally()
+        self._writing = threading.Lock()
+        self._columns = Columns(self._options.segment_codes)
+        self._tiers = Tiers(self._files)
+        self._upkeep = Upkeep(
+            self._files, self._store, self._columns, self._tiers, self._options, self._writing, self._tally, self._report
+        )
+        self._doubtful = open_columns(self._store, self._files, self._columns, self._upkeep.check_later)
+
+    def catch_up(self) -> None:
+        """Rebuilds derived files that are missing or damaged. When it returns, every acknowledged asset is found."""
+        rebuild(
+            self._doubtful,
+            self._store,
+            self._files,
+            self._columns,
+            self._upkeep.check_later,
+            self._options,
+            self._tally,
+            self._report,
+        )
+        self._doubtful = []
+
+    def start_background(self) -> None:
+        """Sealing, rewriting, freeing and graphs go on from now on."""
+        self._upkeep.start()
+
+    def close(self) -> None:
+        """Only after every call of `commit` and of the reads has returned."""
+        self._upkeep.stop()
+        self._store.close()
+        self._lock.release()
+
+    def commit(self, requests: Sequence[Request]) -> list[Answer | EngineError]:
+        """One group in one transaction, fsynced when this returns. A refused request has its error in its place; NoSpace stands in all places."""
+        if self._upkeep.fatal is not None:
+            raise Fatal(str(self._upkeep.fatal))
+        with self._writing:
+            answers = self._commit(requests)
+        refused = sum(isinstance(answer, EngineError) for answer in answers)
+        self._tally.commits += 1
+        self._tally.requests += len(requests)
+        self._tally.refused += refused
+        self._upkeep.wake()
+        return answers
+
+    def _commit(self, requests: Sequence[Request]) -> list[Answer | EngineError]:
+        answers: list[Answer | EngineError] = []
+        now_us = time.time_ns() // 1_000
+        with self._store.write(self._options.disk_free_min_bytes) as txn:
+            group = Group(txn, self._store, self._columns)
+            for request in requests:
+                try:
+                    answers.append(group.apply(request, now_us))
+                except REFUSALS as error:
+                    answers.append(error)
+            group.trim_log()
+        for number in group.dropped:
+            self._columns.drop(number)
+        return answers
+
+    def indexes(self) -> list[IndexInfo]:
+        """All indexes by name."""
+        with self._store.read() as txn, txn.cursor(db=self._store.indexes) as cursor:
+            return [self._info(txn, name.decode(), index_rows.decode(value)) for name, value in cursor.iternext()]
+
+    def index(self, name: str) -> IndexInfo:
+        """The counters of one index."""
+        with self._store.read() as txn:
+            return self._info(txn, name, find_index(txn, self._store, name))
+
+    def _info(self, txn: Transaction, name: str, row: IndexRow) -> IndexInfo:
+        sizes = {}
+        for type_name, found in types_of(txn, self._store, row.number):
+            shown = type_name[1:] if type_name.startswith("u") else f"SIMPRINT_{type_name[1:]}"
+            sizes[shown] = sum(length * count for length, count in found.codes.items())
+        return IndexInfo(name, row.assets, row.record_bytes, sizes)
+
+    def asset(self, index: str, realm: int, key: Key) -> StoredAsset:
+        """One asset as it is stored."""
+        with self._store.read() as txn:
+            return self._asset(txn, find_index(txn, self._store, index), realm, key)
+
+    def _asset(self, txn: Transaction, row: IndexRow, realm: int, key: Key) -> StoredAsset:
+        require_realm(row, realm, key)
+        stored = txn.get(u32(row.number) + key, db=self._store.assets)
+        if stored is None:
+            raise asset_not_found(realm, key)
+        return records.decode(stored)
+
+    def search(self, index: str, query: Query, limit: int) -> SearchAnswer:
+        """The best matches in order."""
+        return self._with_view(lambda txn, sequence: self._search(txn, sequence, index, query, limit))
+
+    def _with_view(self, search: Callable[[Transaction, int], T]) -> T:
+        """Starts again when columns changed under the transaction: each time with a newer one, so it ends when the changes pause."""
+        for _ in range(STALE_VIEWS_MAX):
+            with self._store.read() as txn:
+                try:
+                    return search(txn, sequence_of(txn, self._store))
+                except StaleView:
+                    continue
+        raise Damaged("a search found its columns newer than LMDB each time: restart the process")
+
+    def _search(self, txn: Transaction, sequence: int, index: str, query: Query, limit: int) -> SearchAnswer:
+        row = find_index(txn, self._store, index)
+        asset = self._asset(txn, row, query.realm, query.key) if query.key is not None else None
+        units = units_of(asset) if asset is not None else query.units
+        units_search = UnitSearch(txn, sequence, self._store, self._columns, self._tiers, self._options)
+        matches, truncated = units_search.run(row, units, limit, leave_out=query.key)
+        return SearchAnswer(matches, [], truncated, asset, query.simprints)
+
+    def stats(self) -> EngineStats:
+        """Counts of what is held, from memory and the rows of the indexes."""
+        with self._store.read() as txn, txn.cursor(db=self._store.indexes) as cursor:
+            rows = [index_rows.decode(value) for _, value in cursor.iternext()]
+            sequence = sequence_of(txn, self._store)
+        columns = [column for _, column in self._columns]
+        segments = [segment for column in columns for segment in column.segments]
+        return EngineStats(
+            sequence=sequence,
+            indexes=len(rows),
+            assets=sum(row.assets for row in rows),
+            columns=len(columns),
+            tail_rows=sum(column.tail_rows for column in columns),
+            segment_rows=sum(segment.rows for segment in segments),
+            graph_rows=sum(segment.rows for segment in segments if segment.graphs),
+            dead_rows=sum(column.dead for column in columns),
+            segments=len(segments),
+            graphs=sum(len(segment.graphs) for segment in segments),
+            lmdb_bytes=self._store.file_bytes(),
+            done=msgspec.structs.replace(self._tally),
+        )
+
+
+def refuse_foreign(directory: Path) -> None:
+    """A directory that iscc-search wrote is not ours to touch."""
+    found = sorted(path.parent.name for path in directory.glob("*/index.lmdb")) if directory.is_dir() else []
+    if found:
+        raise Damaged(
+            f"{directory} was written by iscc-search (indexes: {', '.join(found)}) and is left as it is: set ISCC_SEARCH_INDEX_URI to another, empty "
+            "directory, start tidepool, and add the assets again with `iscc-search index add NAME --remote URL` and `iscc-search add`"
+        )
+
+

@@ -1,0 +1,28 @@
+"""What an engine can be told. Every value has the default that the service runs with."""
+
+from __future__ import annotations
+
+import msgspec
+
+from service.engine.store import MAP_BYTES
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits and thresholds of one engine."""
+
+    match_threshold: float = 0.75
+    """Least similarity of a unit that counts as a match."""
+    confidence_exponent: int = 4
+    max_candidates: int = 100_000
+    """Most assets that one search gathers before it scores."""
+    segment_codes: int = 65_536
+    """Codes of the tail that are sealed into one segment; a segment holds up to half as many more."""
+    exact_max_codes: int = 20_000_000
+    """A type with more codes than this is searched through graphs."""
+    graphs: bool = True
+    dead_share: float = 0.25
+    """Share of rows without postings from which a column's segments are rewritten."""
+    disk_free_min_bytes: int = 256 << 20
+    """Room that writes leave free on the disk."""
+    map_bytes: int = MAP_BYTES
+    """Largest size of the LMDB file. Only address space is taken for it."""

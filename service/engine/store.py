@@ -1,0 +1,334 @@
+"""The LMDB environment: its tables, keys and rows, how it is made and what is checked before it is opened.
+
+Everything that is stored is named here; nothing else imports lmdb. All integers in keys are big-endian, so that byte order is number order.
+
+    meta       b"format" | b"sequence" | b"next_index" -> 8 bytes; b"purge" + index(4) -> b""
+    indexes    name -> IndexRow
+    types      index(4) kind(1: u unit, s simprint) name -> TypeRow
+    assets     index(4) key(8) -> StoredAsset as msgpack
+    postings   index(4) type(4) body -> key(8), DUPSORT, DUPFIXED
+    simprints  index(4) key(8) type(4) -> packed simprints, see `pack_simprints`
+    tail       index(4) type(4) length(1) row(8) -> body
+    segments   index(4) type(4) length(1) token(8) -> SegmentRow
+    log        sequence(8) -> LogRow
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lmdb
+import msgspec
+
+from service.engine.errors import Damaged, Fatal, NoSpace
+from service.engine.files import sync_directory
+from service.engine.graphs import GraphFile
+from service.engine.requests import Body, Key, Request, Simprint, StoredAsset
+
+FORMAT = 1
+MAP_BYTES = 1 << 40
+READERS_MAX = 512
+TABLES = ("meta", "indexes", "types", "assets", "postings", "simprints", "tail", "segments", "log")
+
+_MAGIC = 0xBEEFC0DE
+_VERSION = 1
+_META_OFFSET = 16
+_META_BYTES = 136
+_U32 = struct.Struct(">I")
+_U64 = struct.Struct(">Q")
+_COLUMN = struct.Struct(">IIB")
+_SIMPRINT_PLACE = struct.Struct(">II")
+
+Transaction = lmdb.Transaction
+Cursor = lmdb.Cursor
+
+
+class IndexRow(msgspec.Struct, array_like=True):
+    """One index. `realm` is -1 until the first asset decides it. `record_bytes` counts records, postings and simprints; `types`
+    is the number of the newest type."""
+
+    number: int
+    realm: int = -1
+    assets: int = 0
+    record_bytes: int = 0
+    types: int = 0
+
+
+class TypeRow(msgspec.Struct, array_like=True):
+    """One type of an index. `codes` counts the codes that have postings, for each body length. `width` is that of a simprint type."""
+
+    number: int
+    width: int = 0
+    codes: dict[int, int] = msgspec.field(default_factory=dict)
+
+
+class SegmentRow(msgspec.Struct, array_like=True, frozen=True):
+    """A sealed file and what it holds. `modified_ns` and `inode` tell whether it is still the file whose digest was checked."""
+
+    rows: int
+    digest: bytes
+    modified_ns: int
+    inode: int
+    graphs: tuple[GraphFile, ...] = ()
+
+
+class LogRow(msgspec.Struct, array_like=True, frozen=True):
+    """One committed request."""
+
+    time_us: int
+    format: int
+    request: Request
+
+
+def u32(number: int) -> bytes:
+    """Four bytes of a key."""
+    return _U32.pack(number)
+
+
+def u64(number: int) -> bytes:
+    """Eight bytes of a key or a counter."""
+    return _U64.pack(number)
+
+
+def column_key(index: int, type_number: int, length: int) -> bytes:
+    """Prefix of the keys of `tail` and `segments`."""
+    return _COLUMN.pack(index, type_number, length)
+
+
+def parse_column_key(key: bytes) -> tuple[int, int, int]:
+    """The reverse of `column_key`, from a whole key."""
+    index, type_number, length = _COLUMN.unpack_from(key)
+    return index, type_number, length
+
+
+def posting_prefix(index: int, type_number: int) -> bytes:
+    """Prefix of the keys of `postings`; a body follows."""
+    return _U32.pack(index) + _U32.pack(type_number)
+
+
+def pack_simprints(simprints: list[Simprint]) -> bytes:
+    """The body and the place of each, one behind the other in the order given."""
+    return b"".join([s.body + _SIMPRINT_PLACE.pack(s.offset, s.size) for s in simprints])
+
+
+def unpack_simprints(packed: bytes, width: int) -> list[Simprint]:
+    """The reverse of `pack_simprints`."""
+    stride = width + _SIMPRINT_PLACE.size
+    return [
+        Simprint(Body(packed[at : at + width]), *_SIMPRINT_PLACE.unpack_from(packed, at + width)) for at in range(0, len(packed), stride)
+    ]
+
+
+def simprint_bodies(packed: bytes, width: int) -> set[bytes]:
+    """The distinct bodies in a packed list."""
+    return {packed[at : at + width] for at in range(0, len(packed), width + _SIMPRINT_PLACE.size)}
+
+
+index_rows = msgspec.msgpack.Decoder(IndexRow)
+type_rows = msgspec.msgpack.Decoder(TypeRow)
+segment_rows = msgspec.msgpack.Decoder(SegmentRow)
+records = msgspec.msgpack.Decoder(StoredAsset)
+encode = msgspec.msgpack.Encoder().encode
+
+
+class Store:
+    """The open environment. Lives as long as the engine; any thread may read, one at a time may write."""
+
+    def __init__(self, directory: Path, *, map_bytes: int = MAP_BYTES) -> None:
+        self.path = directory / "data.mdb"
+        if not self.path.exists():
+            _create(directory, map_bytes)
+        _check_header(self.path)
+        self._env = _open(directory, map_bytes)
+        self._env.reader_check()
+        with self._env.begin() as txn:
+            found = txn.get(b"format", db=self._env.open_db(b"meta", txn, create=False))
+        if found != u64(FORMAT):
+            self._env.close()
+            raise Damaged(f"{self.path} has format {found!r}, this version reads {FORMAT}: run the version that wrote it")
+        self.meta, self.indexes, self.types, self.assets = (self._env.open_db(name.encode(), create=False) for name in TABLES[:4])
+        self.postings = self._env.open_db(b"postings", create=False, dupsort=True, dupfixed=True)
+        self.simprints, self.tail, self.segments, self.log = (self._env.open_db(name.encode(), create=False) for name in TABLES[5:])
+
+    def close(self) -> None:
+        """Only after every reader and writer has ended."""
+        self._env.close()
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """A snapshot of everything committed."""
+        txn = self._env.begin(buffers=False)
+        try:
+            yield txn
+        finally:
+            txn.abort()
+
+    @contextmanager
+    def write(self, disk_free_min: int) -> Iterator[Transaction]:
+        """One transaction with fsync. Lack of space aborts it and raises NoSpace; any other failure of the commit raises Fatal."""
+        self.require_room(disk_free_min)
+        txn = self._env.begin(write=True)
+        try:
+            yield txn
+        except lmdb.MapFullError as error:
+            txn.abort()
+            raise NoSpace(f"the store {self.path} has reached its largest size of {self._env.info()['map_size']} bytes") from error
+        except lmdb.Error as error:
+            txn.abort()
+            self.require_room(disk_free_min)
+            raise Fatal(f"cannot write {self.path}: {error}") from error
+        except BaseException:
+            txn.abort()
+            raise
+        try:
+            txn.commit()
+        except lmdb.Error as error:
+            self.require_room(disk_free_min)
+            raise Fatal(f"cannot commit to {self.path}: {error}") from error
+
+    @contextmanager
+    def child(self, parent: Transaction) -> Iterator[Transaction]:
+        """A transaction inside another: what it did is undone when its block raises."""
+        with self._env.begin(write=True, parent=parent) as txn:
+            yield txn
+
+    def require_room(self, disk_free_min: int) -> None:
+        """NoSpace when the disk has less than `disk_free_min` bytes left."""
+        status = os.statvfs(self.path.parent)
+        free = status.f_bavail * status.f_frsize
+        if free < disk_free_min:
+            raise NoSpace(
+                f"the disk of {self.path.parent} has {free >> 20} MB left and {disk_free_min >> 20} MB are kept free "
+                "(ISCC_SEARCH_DISK_FREE_MIN): nothing was stored; free space and send the request again"
+            )
+
+    def file_bytes(self) -> int:
+        """Size of the LMDB file."""
+        return self.path.stat().st_size
+
+    def release_dead_readers(self) -> None:
+        """Frees the slots of readers whose process is gone."""
+        self._env.reader_check()
+
+
+def sequence_of(txn: Transaction, store: Store) -> int:
+    """Number of the last committed request that this transaction sees."""
+    value = txn.get(b"sequence", db=store.meta)
+    return _U64.unpack(value)[0] if value else 0
+
+
+def next_index_number(txn: Transaction, store: Store) -> int:
+    """A number that was never used and never will be again."""
+    number: int = _U64.unpack(txn.get(b"next_index", u64(1), db=store.meta))[0]
+    txn.put(b"next_index", u64(number + 1), db=store.meta)
+    return number
+
+
+def prefixed(cursor: Cursor, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """All keys that begin with `prefix`, with their values, in order."""
+    if not cursor.set_range(prefix):
+        return
+    for key, value in cursor.iternext(keys=True, values=True):
+        if not key.startswith(prefix):
+            return
+        yield key, value
+
+
+def asset_simprints(txn: Transaction, store: Store, index: int, key: Key) -> dict[int, bytes]:
+    """The packed simprints of an asset by type number."""
+    prefix = u32(index) + key
+    with txn.cursor(db=store.simprints) as cursor:
+        return {_U32.unpack(found[12:])[0]: value for found, value in prefixed(cursor, prefix)}
+
+
+def _open(directory: Path, map_bytes: int) -> lmdb.Environment:
+    path = str(directory / "data.mdb")
+    try:
+        return lmdb.open(
+            str(directory),
+            map_size=map_bytes,
+            max_dbs=len(TABLES),
+            max_readers=READERS_MAX,
+            meminit=True,
+            lib_version=0,
+        )
+    except lmdb.Error as error:
+        raise Damaged(f"{path} cannot be opened: {error}; move it away and restore a copy") from error
+
+
+def _create(directory: Path, map_bytes: int) -> None:
+    """Makes the environment whole under another name first: a crash leaves no half of it behind."""
+    if directory.exists() and any(directory.iterdir()):
+        raise Damaged(
+            f"{directory / 'data.mdb'} is missing, but other files of the index are there: put the file back, or move {directory} away to start empty"
+        )
+    temporary = directory.with_name(directory.name + ".new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    env = _open(temporary, map_bytes)
+    with env.begin(write=True) as txn:
+        for name in TABLES:
+            doubles = name == "postings"
+            env.open_db(name.encode(), txn, dupsort=doubles, dupfixed=doubles)
+        txn.put(b"format", u64(FORMAT), db=env.open_db(b"meta", txn))
+    env.close()
+    if directory.exists():
+        directory.rmdir()
+    temporary.rename(directory)
+    sync_directory(directory.parent)
+
+
+def _check_header(path: Path) -> None:
+    """What LMDB itself does not check before it maps a file: a cut file would be SIGBUS, an empty one silently a new index."""
+    size = path.stat().st_size
+    advice = "it is damaged: move it away and restore a copy (`tidepool verify` tells more)"
+    if size == 0:
+        raise Damaged(f"{path} is empty; {advice}")
+    with path.open("rb") as file:
+        first = file.read(_META_OFFSET + _META_BYTES)
+        page_size = _page_size(first)
+        if page_size is None:
+            raise Damaged(f"{path} is no LMDB file; {advice}")
+        file.seek(page_size)
+        second = file.read(_META_OFFSET + _META_BYTES)
+    if _page_size(second) != page_size:
+        raise Damaged(f"{path} has a damaged second header; {advice}")
+    needed = (max(_last_page(first), _last_page(second)) + 1) * page_size
+    if needed > size:
+        _accept_short(path, size, needed, advice)
+
+
+def _accept_short(path: Path, size: int, needed: int, advice: str) -> None:
+    """Pages at the end that were taken and freed in one transaction are never written: a short file is whole when no page in use is missing."""
+    if problems := lmdb_problems(path):
+        raise Damaged(f"{path} has {size} bytes where its header needs {needed}: {problems[0]}; {advice}")
+    os.truncate(path, needed)
+
+
+def lmdb_problems(path: Path) -> list[str]:
+    """What is structurally wrong with an LMDB file, read without mapping it: about 170 MB a second."""
+    from lmdb import verify  # only when asked for: not needed to run
+
+    try:
+        return [str(problem) for problem in verify.verify(str(path), subdir=False)]
+    except verify.VerifyError as error:
+        return [str(error)]
+
+
+def _page_size(page: bytes) -> int | None:
+    """Page size from a meta page, None when it is not one. The free table's pad field holds it."""
+    if len(page) < _META_OFFSET + _META_BYTES:
+        return None
+    magic, version = struct.unpack_from("<II", page, _META_OFFSET)
+    size: int = struct.unpack_from("<I", page, _META_OFFSET + 24)[0]
+    return size if magic == _MAGIC and version == _VERSION and 512 <= size <= 65536 else None
+
+
+def _last_page(page: bytes) -> int:
+    last: int = struct.unpack_from("<Q", page, _META_OFFSET + 24 + 2 * 48)[0]
+    return last
