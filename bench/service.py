@@ -14,6 +14,8 @@ from bench.report import Run, comparison, growth, header, make_run
 from bench.servers import Target, ours, reference
 from tests.system.reference import reference_python
 
+RESULTS = Path(__file__).parent
+
 
 def main() -> None:
     arguments = _arguments()
@@ -62,7 +64,7 @@ def _sizes(text: str) -> list[int]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.service", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--assets", type=int, default=100_000)
     parser.add_argument("--bits", type=int, default=256, choices=(64, 256))
     parser.add_argument(
@@ -77,7 +79,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="file for the figures as JSON")
     parser.add_argument("--plot", type=Path, help="file for a plot of the growth, .svg or .png")
     parser.add_argument("--directory", type=Path, help="where data goes meanwhile; the default is the temporary directory of the system")
-    return parser.parse_args()
+    parser.add_argument("--large", action="store_true", help="short for the sizes, --out and --plot of the table of growth in README.md")
+    arguments = parser.parse_args()
+    if arguments.large:
+        arguments.sizes, arguments.out, arguments.plot = [10_000, 100_000, 1_000_000], RESULTS / "growth.json", RESULTS / "growth.svg"
+    return arguments
 
 
 if __name__ == "__main__":

@@ -1,0 +1,5 @@
+"""`python -m bench` is the benchmark of the whole service."""
+
+from bench.service import main
+
+main()
