@@ -23,7 +23,7 @@ except ImportError:  # there was no compiler where this was installed
 
 WORD_BITS = 64
 WORDS_MAX = 4
-BLOCK_ROWS = 8192  # numpy only: 64 KiB of one word, so that a block and its temporaries stay in L2
+BLOCK_ROWS = 16384  # numpy only: 128 KiB of one word, so that a block and its temporaries stay in L2
 
 Words = NDArray[np.uint64]
 Distances = NDArray[np.uint16]
