@@ -129,8 +129,8 @@ def check_contents(root: Path) -> None:
 def running(root: Path, config: dict[str, Any]) -> Iterator[int]:
     """The image's own command as process 1 of a new process namespace. Gives the id that it has outside."""
     mounts = 'mount --rbind /dev "$0/dev" && mount -t proc proc "$0/proc"'
-    script = f'{mounts} && exec chroot --userspec="$1" --groups= "$0" env -i --chdir="$2" "${{@:3}}"'
-    arguments = [str(root), config["User"], config["WorkingDir"], *config["Env"], *config["Entrypoint"], *config["Cmd"]]
+    script = f'{mounts} && exec chroot --userspec="$1" --groups= "$0" env -i "${{@:2}}"'
+    arguments = [str(root), config["User"], *config["Env"], *config["Entrypoint"], *config["Cmd"]]
     namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "slave"]
     engine = subprocess.Popen([*namespaces, "bash", "-c", script, *arguments])
     try:
