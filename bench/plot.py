@@ -27,6 +27,8 @@ def draw(run: Run, path: Path) -> None:
         for title in titles:
             panel.plot(sizes, [rows[title].figure(measured) for measured in run.measured], marker="o", label=title)
         panel.set(xscale="log", yscale="log", xlabel="assets", ylabel=rows[titles[0]].unit)
+        panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        panel.set_xticks([], minor=True)
         panel.grid(visible=True, linewidth=0.3)
         panel.legend(fontsize="small")
     figure.suptitle(header(run), fontsize="small")
