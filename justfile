@@ -26,6 +26,7 @@ check:
     {{ bin }}/ruff format --check .
     {{ bin }}/ruff check .
     {{ bin }}/mypy
+    {{ bin }}/mypy infra/image_test.py
     {{ bin }}/pytest -n 2 --dist loadfile --durations 10
 
 test *args:
