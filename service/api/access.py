@@ -1,0 +1,51 @@
+"""What the handlers need from the process around them. `service.boot` is it; nothing else of the process is visible here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from service.engine.engine import Engine
+from service.engine.requests import Answer, Request
+
+T = TypeVar("T")
+
+
+class State(msgspec.Struct, frozen=True):
+    """Where the process stands: `name` is opening, catching-up, ready, draining or failed."""
+
+    name: str
+    reason: str
+    serves: bool
+    """Whether data routes answer."""
+
+
+class Access(Protocol):
+    """The way to the engine. Called on the event loop."""
+
+    @property
+    def state(self) -> State:
+        """Never waits."""
+
+    def read(self, job: Callable[[Engine], T]) -> Awaitable[T]:
+        """Runs the job on the read lane. Raises NotReady, Busy, or what the job raises."""
+
+    def write(self, request: Request, size: int) -> Awaitable[Answer]:
+        """Commits the request, whose body had `size` bytes. Raises NotReady, Busy, or what the engine refuses with."""
+
+    def metrics(self) -> Awaitable[bytes]:
+        """The text for Prometheus, whatever the state is."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Upper bounds of what a client may send. Each belongs to a setting of the same name, `ISCC_SEARCH_` before it."""
+
+    max_body_bytes: int = 32 << 20
+    max_query_bytes: int = 1 << 20
+    max_assets: int = 1000
+    max_units: int = 64
+    max_simprints: int = 100_000
+    max_query_simprints: int = 1000
+    max_limit: int = 1000

@@ -1,0 +1,197 @@
+"""From bodies to what the engine takes. Every byte sequence gives a request, an ApiError or, for ISCC-IDs, a CodeError.
+
+Runs on the read lane. Nothing here looks at what is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from service.api.access import Limits
+from service.api.errors import BadRequest, Unprocessable, unprocessable
+from service.api.jsontext import UNNAMED, Place, check_text, count_elements, decode
+from service.api.schema import IsccEntry, IsccIndex, IsccQuery, IsccSimprint, Problem, QuerySimprintText
+from service.engine import codes
+from service.engine.codes import CodeError
+from service.engine.requests import AddAssets, Asset, Body, CreateIndex, Query, Simprint
+
+T = TypeVar("T")
+
+PROBLEMS_MAX = 20
+"""Problems of a batch that are reported; the rest is left to the next attempt."""
+COMMAS_MAX = 500_000
+"""Bodies with more are counted before they are decoded, so that a list of millions of small things is not built only to be refused."""
+
+_ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
+_ENTRY = msgspec.json.Decoder(IsccEntry)
+_QUERY = msgspec.json.Decoder(IsccQuery)
+_INDEX = msgspec.json.Decoder(IsccIndex)
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_CHUNKS = msgspec.json.Decoder(list[IsccSimprint])
+_QUERY_CHUNKS = msgspec.json.Decoder(list[QuerySimprintText])
+
+
+def decode_index(body: bytes) -> CreateIndex:
+    return CreateIndex(decode(_INDEX, check_text(body), ["body"]).name)
+
+
+def decode_query(body: bytes) -> IsccQuery:
+    body = check_text(body)
+    try:
+        return decode(_QUERY, body, ["body"])
+    except Unprocessable as error:
+        raise _named(error, body, _QUERY_CHUNKS, ["body"]) from error
+
+
+def decode_assets(index: str, body: bytes, limits: Limits) -> AddAssets:
+    """All assets of an add. Up to PROBLEMS_MAX problems are reported together."""
+    body = check_text(body)
+    if body.count(b",") > COMMAS_MAX:
+        _check_count(count_elements(body, limits.max_assets), limits)
+    elements = decode(_ELEMENTS, body, ["body"])
+    _check_count(len(elements), limits)
+    assets: list[Asset] = []
+    problems: list[Problem] = []
+    for position, element in enumerate(elements):
+        try:
+            assets.append(_asset(element, ["body", position], limits))
+        except Unprocessable as error:
+            problems += error.problems
+            if len(problems) >= PROBLEMS_MAX:
+                break
+    if problems:
+        raise Unprocessable(problems)
+    return AddAssets(index, assets)
+
+
+def to_query(query: IsccQuery, limits: Limits) -> Query:
+    """What the engine searches for. With `iscc_id` everything else is left aside; `units` go before `iscc_code`."""
+    if query.iscc_id:
+        realm, key = codes.parse_id(query.iscc_id)
+        return Query([], {}, realm, key)
+    _check_units(query.units or [], ["body"], limits)
+    units = _parse_many(codes.parse_unit, query.units or [], ["body", "units"])
+    if query.iscc_code:
+        code = parse(codes.parse_code, query.iscc_code, ["body", "iscc_code"])
+        units = units or codes.decompose(code)
+    simprints = _query_simprints(query.simprints or {}, limits)
+    if not units and not simprints:
+        raise empty_query()
+    return Query(units, simprints)
+
+
+def empty_query() -> BadRequest:
+    return BadRequest("Query must have 'iscc_code', 'units', or 'simprints' for search")
+
+
+def over_limit(loc: Place, found: str, limit: int, setting: str) -> Unprocessable:
+    return unprocessable(loc, f"{found}: at most {limit} are allowed in one request, the limit is ISCC_SEARCH_{setting}", "limit")
+
+
+def parse(read: Callable[[str], T], text: str, loc: Place) -> T:
+    """One ISCC string. Raises Unprocessable with its place."""
+    try:
+        return read(text)
+    except CodeError as error:
+        raise unprocessable(loc, str(error), "iscc") from error
+
+
+def _parse_many(read: Callable[[str], T], texts: Sequence[str], loc: Place) -> list[T]:
+    """All of them at once; only when one is wrong it is looked for."""
+    try:
+        return [read(text) for text in texts]
+    except CodeError:
+        return [parse(read, text, [*loc, position]) for position, text in enumerate(texts)]
+
+
+def _asset(element: msgspec.Raw, loc: Place, limits: Limits) -> Asset:
+    try:
+        entry = decode(_ENTRY, element, loc)
+    except Unprocessable as error:
+        raise _named(error, element, _CHUNKS, loc) from error
+    if entry.iscc_id is None:
+        raise BadRequest("Asset must have iscc_id field when adding to index")
+    realm, key = codes.parse_id(entry.iscc_id)
+    _check_units(entry.units or [], loc, limits)
+    return Asset(
+        realm,
+        key,
+        None if entry.iscc_code is None else parse(codes.parse_code, entry.iscc_code, [*loc, "iscc_code"]),
+        None if entry.units is None else _parse_many(codes.parse_unit, entry.units, [*loc, "units"]),
+        _metadata(entry.metadata, loc),
+        None if entry.simprints is None else _simprints(entry.simprints, loc, limits),
+    )
+
+
+def _named(error: Unprocessable, body: bytes | msgspec.Raw, chunks: msgspec.json.Decoder[Any], loc: Place) -> Unprocessable:
+    """The same problem with the name of the simprint type, which the decoder leaves out."""
+    problem = error.problems[0]
+    if UNNAMED not in problem.loc or "simprints" not in problem.loc:
+        return error
+    for name, raw in _MEMBERS.decode(_MEMBERS.decode(body)["simprints"]).items():
+        try:
+            decode(chunks, raw, [*loc, "simprints", name])
+        except Unprocessable as named:
+            return named
+    return unprocessable([part for part in problem.loc if part != UNNAMED], problem.msg, problem.type)
+
+
+def _metadata(raw: msgspec.Raw | msgspec.UnsetType, loc: Place) -> bytes | None:
+    if raw is msgspec.UNSET:
+        return None
+    text = bytes(raw)
+    if text == b"null":
+        return None
+    decode(_OBJECT, text, [*loc, "metadata"])
+    return text
+
+
+def _simprints(types: dict[str, list[IsccSimprint]], loc: Place, limits: Limits) -> dict[str, list[Simprint]]:
+    _check_simprints(types, loc, limits.max_simprints, "MAX_SIMPRINTS")
+    bodies = {
+        name: _bodies([chunk.simprint for chunk in chunks], [*loc, "simprints", name], ["simprint"]) for name, chunks in types.items()
+    }
+    return {
+        name: [Simprint(body, chunk.offset, chunk.size) for body, chunk in zip(bodies[name], chunks, strict=True)]
+        for name, chunks in types.items()
+    }
+
+
+def _query_simprints(types: dict[str, list[str]], limits: Limits) -> dict[str, list[Body]]:
+    _check_simprints(types, ["body"], limits.max_query_simprints, "MAX_QUERY_SIMPRINTS")
+    return {name: _bodies(texts, ["body", "simprints", name], []) for name, texts in types.items()}
+
+
+def _bodies(texts: Sequence[str], loc: Place, member: Place) -> list[Body]:
+    """Simprints of one type, which all have one width."""
+    try:
+        bodies = [codes.parse_simprint(text) for text in texts]
+    except CodeError:
+        bodies = [parse(codes.parse_simprint, text, [*loc, position, *member]) for position, text in enumerate(texts)]
+    for position, body in enumerate(bodies):
+        if len(body) != len(bodies[0]):
+            bits = f"{len(body) * 8} bits, the first has {len(bodies[0]) * 8}"
+            raise unprocessable([*loc, position, *member], f"all simprints of a type have one width: this one has {bits}", "iscc")
+    return bodies
+
+
+def _check_simprints(types: Mapping[str, Sequence[object]], loc: Place, limit: int, setting: str) -> None:
+    total = sum(map(len, types.values()))
+    if total > limit:
+        raise over_limit([*loc, "simprints"], f"{total} simprints", limit, setting)
+    for name in types:
+        parse(codes.check_simprint_type, name, [*loc, "simprints", name])
+
+
+def _check_units(texts: Sequence[str], loc: Place, limits: Limits) -> None:
+    if len(texts) > limits.max_units:
+        raise over_limit([*loc, "units"], f"{len(texts)} units", limits.max_units, "MAX_UNITS")
+
+
+def _check_count(count: int, limits: Limits) -> None:
+    if count > limits.max_assets:
+        raise over_limit(["body"], f"{count} assets or more", limits.max_assets, "MAX_ASSETS")

@@ -1,0 +1,39 @@
+"""Routes for probes and people who look after the service. None of them waits for the engine."""
+
+from __future__ import annotations
+
+import msgspec
+from litestar import get
+from litestar.handlers import HTTPRouteHandler
+
+from service import __version__
+from service.api.access import Access
+from service.api.reply import Reply, json_reply, typed_reply
+from service.api.schema import Health, Readiness, Status
+from service.telemetry import CONTENT_TYPE
+
+
+def routes(access: Access) -> list[HTTPRouteHandler]:
+    alive = msgspec.json.encode(Health("ok"))
+
+    @get("/healthz")
+    async def healthz() -> Reply:
+        return json_reply(200, alive)
+
+    @get("/readyz")
+    async def readyz() -> Reply:
+        state = access.state
+        if state.name == "ready":
+            return json_reply(200, msgspec.json.encode(Readiness("ready")))
+        return json_reply(503, msgspec.json.encode(Readiness("not_ready", state.name, state.reason)), {"retry-after": "2"})
+
+    @get("/status")
+    async def status() -> Reply:
+        state = access.state
+        return json_reply(200, msgspec.json.encode(Status(__version__, "normal", None, state.name, state.reason)))
+
+    @get("/metrics")
+    async def metrics() -> Reply:
+        return typed_reply(200, CONTENT_TYPE, await access.metrics())
+
+    return [healthz, readyz, status, metrics]

@@ -1,0 +1,76 @@
+"""What every request gets: an id, a line in the log, its place in the metrics. The outermost layer of the application."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from typing import Any
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
+
+from service.api.errors import TooLong, to_reply
+from service.logs import REQUEST_ID, event, logger
+from service.telemetry import Metrics
+
+PATH_CHARS_MAX = 1024
+UNMATCHED = "unmatched"
+_METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"})
+_SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+class Traffic:
+    """Lives as long as the application; event loop only."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._prefix = secrets.token_hex(4)
+        self._count = 0
+        self._in_flight = 0
+        metrics.in_flight.set_function(lambda: self._in_flight)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            return  # the server is started without websockets and lifespan
+        started = time.perf_counter()
+        request_id = self._id(scope)
+        REQUEST_ID.set(request_id.decode())
+        status = 500
+
+        async def send_with_id(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            await send(message)
+
+        self._in_flight += 1
+        try:
+            await self._answer(scope, receive, send_with_id)
+        finally:
+            self._in_flight -= 1
+            self._note(scope, status, time.perf_counter() - started)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if len(scope["path"]) > PATH_CHARS_MAX:
+            await to_reply(TooLong(f"the path is longer than {PATH_CHARS_MAX} characters"))(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _id(self, scope: Scope) -> bytes:
+        """The caller's own id when it is safe to write into a log, else a new one."""
+        sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
+        if sent is not None and _SAFE_ID.fullmatch(sent):
+            return sent
+        self._count += 1
+        return f"{self._prefix}-{self._count:x}".encode()
+
+    def _note(self, scope: HTTPScope, status: int, seconds: float) -> None:
+        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        route = str(scope.get("path_template") or UNMATCHED)
+        self._metrics.count_request(method, route, status, seconds)
+        if logger.isEnabledFor(logging.INFO):
+            event(logging.INFO, "request", method=method, route=route, status=status, ms=round(seconds * 1000, 3))

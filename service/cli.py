@@ -1,0 +1,59 @@
+"""The `tidepool` command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from service import __version__
+from service.logs import logger, set_up
+from service.settings import Settings, SettingsError, load_process
+
+EXIT_SETTINGS = 2
+EXIT_PROBLEMS = 4
+
+
+@click.group(help="Similarity search for ISCC codes.", context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tidepool")
+def main() -> None:
+    """Settings come from the environment and `.env`, see the README."""
+
+
+@main.command(help="Run the service.")
+@click.option("--host", help="IP address to listen on (ISCC_SEARCH_HOST).")
+@click.option("--port", help="Port to listen on (ISCC_SEARCH_PORT).")
+def serve(host: str | None, port: str | None) -> None:
+    given = {"ISCC_SEARCH_HOST": host, "ISCC_SEARCH_PORT": port}
+    settings = _settings({name: value for name, value in given.items() if value is not None})
+    from service import serve as server  # imported late: `--version` and wrong settings need none of it
+
+    server.serve(settings)
+
+
+@main.command(help="Check the files of a data directory that no process has open.")
+@click.argument("directory", required=False, type=click.Path(path_type=Path))
+def verify(directory: Path | None) -> None:
+    from service.engine.verify import verify as find_problems
+
+    problems = find_problems(directory or _settings({}).directory)
+    for problem in problems:
+        click.echo(problem, err=True)
+    if problems:
+        sys.exit(EXIT_PROBLEMS)
+    click.echo("no problems found")
+
+
+def _settings(overrides: dict[str, str]) -> Settings:
+    """Settings of this process, with logging set up. Ends the process with all problems when they cannot be used."""
+    try:
+        settings, notices = load_process(overrides)
+    except SettingsError as error:
+        for problem in error.problems:
+            click.echo(f"tidepool: {problem}", err=True)
+        sys.exit(EXIT_SETTINGS)
+    set_up(settings.log_level)
+    for notice in notices:
+        logger.warning(notice)
+    return settings

@@ -1,0 +1,136 @@
+"""The server: one process, one event loop, Granian embedded in it, and what happens from the command to the exit code.
+
+The signals are ours. SIGTERM and SIGINT drain: the port closes, accepted requests are answered, then the lanes end, then the engine.
+Everything together has one budget, so a client that never finishes its request costs nothing but its own answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import NoReturn
+
+import uvloop
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+
+from service import __version__
+from service.app import create_app
+from service.boot import EXIT_FAILED, Boot, End
+from service.logs import event, logger
+from service.settings import Settings, is_loopback
+from service.telemetry import Metrics
+
+OPENING_PATIENCE_S = 1.0
+"""So long the port waits for the data directory: most faults are found before anything is served."""
+CLOSING_SHARE = 0.4
+"""Part of the drain budget that is kept for the lanes and the engine."""
+HEADER_READ_MS = 10_000
+BACKLOG = 1024
+
+
+def serve(settings: Settings) -> NoReturn:
+    """Serves until a signal or a failure, then ends the process with its exit code."""
+    metrics = Metrics()
+    boot = Boot(settings, metrics)
+    end = boot.start(OPENING_PATIENCE_S)
+    if end is None:
+        fault = port_fault(settings.host, settings.port)
+        end = None if fault is None else End(EXIT_FAILED, fault)
+    if end is not None:
+        boot.close(CLOSING_SHARE * settings.drain_seconds)
+        leave(end)
+    _announce(settings)
+    leave(uvloop.run(_serve(settings, metrics, boot)))
+
+
+def port_fault(host: str, port: int) -> str | None:
+    """Why nobody can listen there. The server itself shares ports, so a second one would start without a word."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError as error:
+            advice = "stop the other process, or set ISCC_SEARCH_HOST and ISCC_SEARCH_PORT to a free place"
+            return f"cannot listen on {host}:{port}: {error.strerror}; {advice}"
+    return None
+
+
+def leave(end: End) -> NoReturn:
+    """Ends the process now: a thread that hangs must not keep it."""
+    if end.code:
+        sys.stderr.write(f"tidepool: {end.reason}\n")
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(end.code)
+
+
+async def _serve(settings: Settings, metrics: Metrics, boot: Boot) -> End:
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[End] = loop.create_future()
+
+    def finish(end: End) -> None:
+        if not ended.done():
+            ended.set_result(end)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, finish, End(0, f"received {number.name}"))
+    boot.on_end(partial(_call, loop, finish))
+    server = Server(
+        create_app(boot, metrics, settings),
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_READ_MS),
+        websockets=False,
+        backlog=BACKLOG,
+        log_enabled=False,
+    )
+    serving = loop.create_task(server.serve())
+    await asyncio.wait({ended, serving}, return_when=asyncio.FIRST_COMPLETED)
+    end = ended.result() if ended.done() else End(EXIT_FAILED, "the server ended by itself, see the log")
+    return await _drain(settings, boot, server, serving, end)
+
+
+def _call(loop: asyncio.AbstractEventLoop, finish: Callable[[End], None], end: End) -> None:
+    loop.call_soon_threadsafe(finish, end)
+
+
+async def _drain(settings: Settings, boot: Boot, server: Server, serving: asyncio.Task[None], end: End) -> End:
+    started = time.monotonic()
+    boot.drain()
+    event(logging.INFO, "draining", reason=end.reason, budget_s=settings.drain_seconds)
+    server.stop()  # type: ignore[no-untyped-call]  # the library has no annotations
+    _, unfinished = await asyncio.wait({serving}, timeout=settings.drain_seconds * (1 - CLOSING_SHARE))
+    if unfinished:
+        logger.warning("some clients did not finish their requests in time and are cut off")
+    left = settings.drain_seconds - (time.monotonic() - started)
+    closed = await asyncio.to_thread(boot.close, left)
+    event(logging.INFO, "stopped", seconds=round(time.monotonic() - started, 3))
+    if closed or end.code:
+        return end
+    return End(EXIT_FAILED, "the engine did not close in time; everything that was acknowledged is stored")
+
+
+def _announce(settings: Settings) -> None:
+    event(
+        logging.INFO, "starting", version=__version__, address=f"http://{settings.host}:{settings.port}", directory=str(settings.directory)
+    )
+    if settings.api_secret is None and not is_loopback(settings.host):
+        logger.warning(
+            "OPEN TO THE NETWORK WITHOUT A KEY: whoever reaches %s:%s may read, change and delete all of it. Set ISCC_SEARCH_API_SECRET",
+            settings.host,
+            settings.port,
+        )

@@ -1,0 +1,269 @@
+"""The settings of the process: environment and `.env` → one frozen `Settings`, read once, at start.
+
+The only reader of the environment. All problems are reported at once. Each variable stands in `SETTINGS` with its default, the words
+for the README and the function that reads it. Names of iscc-search that mean nothing here are accepted and reported in one line.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+PREFIX = "ISCC_SEARCH_"
+READ_THREADS_MAX = 8  # more threads gain nothing: a search is bound by memory and the interpreter lock
+
+WITHOUT_MEANING = frozenset(
+    {
+        "SHARD_SIZE_UNITS",
+        "SHARD_SIZE_SIMPRINTS",
+        "HNSW_EXPANSION_ADD_UNITS",
+        "HNSW_EXPANSION_SEARCH_UNITS",
+        "HNSW_CONNECTIVITY_UNITS",
+        "HNSW_EXPANSION_ADD_SIMPRINTS",
+        "HNSW_EXPANSION_SEARCH_SIMPRINTS",
+        "HNSW_CONNECTIVITY_SIMPRINTS",
+        "MATCH_THRESHOLD_SIMPRINTS",
+        "OVERSAMPLING_FACTOR",
+        "FLUSH_INTERVAL",
+        "AGGREGATOR_NETWORK",
+        "AGGREGATOR_HUB_LIST_URL",
+        "AGGREGATOR_POLL_INTERVAL",
+        "AGGREGATOR_HUB_REFRESH_INTERVAL",
+        "SENTRY_DSN",
+        "SENTRY_TRACES_SAMPLE_RATE",
+        "API_KEY",
+    }
+)
+"""Names that iscc-search reads and this service does not need."""
+
+
+class SettingsError(Exception):
+    """The environment cannot be used. `problems` has one sentence for each variable."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set. Member names are the variables without prefix in lower case, `index_uri` excepted."""
+
+    directory: Path
+    host: str
+    port: int
+    workers: int
+    log_level: str
+    api_secret: str | None
+    cors_origins: tuple[str, ...]
+    match_threshold_units: float
+    confidence_exponent: int
+    exact_max_codes: int
+    max_candidates: int
+    segment_codes: int
+    disk_free_min_bytes: int
+    max_body_bytes: int
+    max_query_bytes: int
+    max_assets: int
+    max_units: int
+    max_simprints: int
+    max_query_simprints: int
+    max_limit: int
+    read_threads: int
+    read_queue: int
+    write_queue: int
+    write_queue_bytes: int
+    drain_seconds: int
+
+    def __repr__(self) -> str:
+        """No values: one of them is the secret."""
+        return "Settings(…)"
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One line of the table of settings."""
+
+    name: str
+    default: str
+    description: str
+
+
+def load(environ: Mapping[str, str], dotenv: Path) -> tuple[Settings, list[str]]:
+    """Settings and what to log about the variables. Raises SettingsError with every problem."""
+    given = {name.upper(): value for name, value in {**_read_dotenv(dotenv), **environ}.items() if name.upper().startswith(PREFIX)}
+    values: dict[str, object] = {}
+    problems: list[str] = []
+    fallbacks = {"INDEX_URI": _default_directory(environ), "READ_THREADS": str(min(os.cpu_count() or 1, READ_THREADS_MAX))}
+    for name, (default, _, read) in SETTINGS.items():
+        text = given.get(PREFIX + name, fallbacks.get(name, default))
+        try:
+            values["directory" if name == "INDEX_URI" else name.lower()] = None if text is None else read(text)
+        except ValueError as error:
+            shown = "(hidden)" if name == "API_SECRET" else repr(text)
+            problems.append(f"{PREFIX}{name}={shown}: {error}")
+    if problems:
+        raise SettingsError(problems)
+    return Settings(**values), _notices(given)  # type: ignore[arg-type]  # each value comes from the reader of its name
+
+
+def load_process(overrides: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """Settings of this process: what the command line says, then its environment, then the `.env` of its working directory."""
+    return load({**os.environ, **overrides}, Path(".env"))
+
+
+def describe() -> list[Row]:
+    """The table of settings, as the README shows it."""
+    return [Row(PREFIX + name, "" if default is None else default, words) for name, (default, words, _) in SETTINGS.items()]
+
+
+def is_loopback(host: str) -> bool:
+    return ipaddress.ip_address(host).is_loopback
+
+
+def _notices(given: Mapping[str, str]) -> list[str]:
+    names = {name.removeprefix(PREFIX) for name in given} - SETTINGS.keys()
+    ignored = sorted(PREFIX + name for name in names & WITHOUT_MEANING)
+    unknown = sorted(PREFIX + name for name in names - WITHOUT_MEANING)
+    notices = []
+    if ignored:
+        notices.append(f"settings of iscc-search without meaning here, ignored: {', '.join(ignored)}")
+    if unknown:
+        notices.append(f"unknown settings, ignored: {', '.join(unknown)}")
+    return notices
+
+
+def _read_dotenv(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    values = {}
+    for line in path.read_text("utf-8", errors="replace").splitlines():
+        name, separator, value = line.strip().removeprefix("export ").partition("=")
+        if separator and not name.startswith("#"):
+            values[name.strip()] = _unquote(value.strip())
+    return values
+
+
+def _unquote(value: str) -> str:
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return value[1:-1]
+    return value.split(" #", 1)[0].rstrip()
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        expected = f"expected a whole number from {low} to {high}"
+        if not (text.isascii() and text.isdigit() and len(text) < 20):
+            raise ValueError(expected)
+        if not low <= int(text) <= high:
+            raise ValueError(expected)
+        return int(text)
+
+    return read
+
+
+def _fraction(text: str) -> float:
+    expected = "expected a number from 0 to 1, such as 0.75"
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise ValueError(expected) from error
+    if not 0 <= value <= 1:
+        raise ValueError(expected)
+    return value
+
+
+def _directory(text: str) -> Path:
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        if not text:
+            raise ValueError("expected a directory, such as usearch:///data or /data")
+        return Path(text).expanduser().absolute()
+    if scheme == "usearch":
+        if not rest.startswith("/"):
+            raise ValueError(f"expected an absolute path: write usearch:///{rest} or the plain path")
+        return Path("/" + rest.lstrip("/"))
+    if scheme == "lmdb":
+        raise ValueError(f"there is one kind of store: write usearch:///{rest.lstrip('/')}, with a directory that is empty or ours")
+    if scheme == "memory":
+        raise ValueError("data always stands on a disk: write usearch:///tmp/tidepool for data that you do not need to keep")
+    raise ValueError("expected usearch:///path or a plain path")
+
+
+def _host(text: str) -> str:
+    if text == "localhost":
+        return "127.0.0.1"
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as error:
+        raise ValueError("expected an IP address: 127.0.0.1 for this machine only, 0.0.0.0 for all networks") from error
+
+
+def _one_worker(text: str) -> int:
+    if text != "1":
+        raise ValueError("expected 1: one process owns the data and uses all processors by itself, leave the variable out")
+    return 1
+
+
+def _log_level(text: str) -> str:
+    level = text.lower()
+    if level not in ("debug", "info", "warning", "error", "critical"):
+        raise ValueError("expected debug, info, warning, error or critical")
+    return level
+
+
+def _secret(text: str) -> str:
+    if not text.strip():
+        raise ValueError("empty: write a secret of your own, or leave the variable out for a service without a key")
+    if not text.isascii() or not text.isprintable() or text != text.strip():
+        raise ValueError("expected printable ASCII without blanks at the ends, as it travels in a header")
+    return text
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(part.strip() for part in text.split(",") if part.strip())
+    for origin in origins:
+        parts = urlsplit(origin)
+        if origin != "*" and (parts.scheme == "" or parts.netloc == "" or parts.path):
+            raise ValueError(f"expected * or origins such as https://example.org, not {origin!r}")
+    return origins
+
+
+def _default_directory(environ: Mapping[str, str]) -> str:
+    base = environ.get("XDG_DATA_HOME", "")
+    return str(Path(base) / "tidepool") if base.startswith("/") else "~/.local/share/tidepool"
+
+
+_CODES_MAX = 1 << 40
+_BYTES_MAX = 1 << 40
+
+SETTINGS: dict[str, tuple[str | None, str, Callable[[str], object]]] = {
+    "INDEX_URI": ("~/.local/share/tidepool", "where the data stands: `usearch:///path` or a plain path", _directory),
+    "HOST": ("127.0.0.1", "IP address to listen on; `0.0.0.0` for all networks (set a secret then)", _host),
+    "PORT": ("8000", "TCP port to listen on", _integer(1, 65535)),
+    "WORKERS": ("1", "always 1: one process owns the data", _one_worker),
+    "LOG_LEVEL": ("info", "`debug`, `info`, `warning`, `error` or `critical`", _log_level),
+    "API_SECRET": (None, "key that clients send as `X-API-Key`; without it everybody may do everything", _secret),
+    "CORS_ORIGINS": ("*", "origins whose pages may call the service, separated by commas", _origins),
+    "MATCH_THRESHOLD_UNITS": ("0.75", "lowest similarity of a unit that makes an asset a match", _fraction),
+    "CONFIDENCE_EXPONENT": ("4", "exponent that weighs the similarities of one asset in its score", _integer(1, 64)),
+    "EXACT_MAX_CODES": ("20000000", "codes of one type above which searches go through graphs", _integer(0, _CODES_MAX)),
+    "MAX_CANDIDATES": ("100000", "assets that one search may gather before it is cut", _integer(1, 100_000_000)),
+    "SEGMENT_CODES": ("65536", "codes that are sealed into one segment file, and so into one graph", _integer(16, _CODES_MAX)),
+    "DISK_FREE_MIN_BYTES": ("268435456", "room on the disk below which writes are refused with 507", _integer(0, _BYTES_MAX)),
+    "MAX_BODY_BYTES": ("33554432", "bytes of a request body", _integer(1024, 1 << 30)),
+    "MAX_QUERY_BYTES": ("1048576", "bytes of the body of a search", _integer(1024, 1 << 30)),
+    "MAX_ASSETS": ("1000", "assets in one request", _integer(1, 1_000_000)),
+    "MAX_UNITS": ("64", "units of one asset or one search", _integer(1, 10_000)),
+    "MAX_SIMPRINTS": ("100000", "simprints of one asset", _integer(1, 10_000_000)),
+    "MAX_QUERY_SIMPRINTS": ("1000", "simprints of one search", _integer(1, 1_000_000)),
+    "MAX_LIMIT": ("1000", "highest `limit` of a search", _integer(1, 1_000_000)),
+    "READ_THREADS": (None, "threads that search; without it one for each processor, at most 8", _integer(1, 64)),
+    "READ_QUEUE": ("256", "searches that may wait for a thread; above that 503", _integer(1, 100_000)),
+    "WRITE_QUEUE": ("1024", "writes that may wait for a commit; above that 503", _integer(1, 100_000)),
+    "WRITE_QUEUE_BYTES": ("134217728", "bytes of the writes that wait; above that 503", _integer(1024, _BYTES_MAX)),
+    "DRAIN_SECONDS": ("30", "time to finish accepted requests after SIGTERM", _integer(1, 3600)),
+}

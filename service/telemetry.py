@@ -1,0 +1,107 @@
+"""Every metric of the process: its name, its meaning, where its value comes from.
+
+Metrics live in a registry of their own, made with the application: importing has no effect. Values of the engine are read when somebody
+asks for them; each counter of `EngineStats` is shown as `tidepool_engine_<name>`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+REQUESTS = "tidepool_requests"
+REQUEST_SECONDS = "tidepool_request_seconds"
+IN_FLIGHT = "tidepool_requests_in_flight"
+LANE_DEPTH = "tidepool_lane_depth"
+COMMIT_REQUESTS = "tidepool_commit_requests"
+COMMIT_SECONDS = "tidepool_commit_seconds"
+READY = "tidepool_ready"
+EVENTS = "tidepool_engine_events"
+MEMORY = "tidepool_memory_bytes"
+ENGINE_PREFIX = "tidepool_engine_"
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_MEMORY_LINE = re.compile(r"^(RssAnon|RssFile|VmSwap):\s+(\d+) kB", re.MULTILINE)
+_MEMORY_KINDS = {"RssAnon": "anonymous", "RssFile": "file", "VmSwap": "swap"}
+
+
+class Metrics:
+    """The metrics of one application. Lives as long as it does; any thread may count."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(REQUESTS, "Requests that were answered.", ["method", "route", "status"], registry=self.registry)
+        self._seconds = Histogram(
+            REQUEST_SECONDS,
+            "Time from the request line to the end of the answer.",
+            ["method", "route"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(IN_FLIGHT, "Requests that are being answered.", registry=self.registry)
+        self._commit_requests = Histogram(COMMIT_REQUESTS, "Writes that shared one commit.", buckets=_GROUP_SIZES, registry=self.registry)
+        self._commit_seconds = Histogram(COMMIT_SECONDS, "Time of one commit with its fsync.", buckets=_SECONDS, registry=self.registry)
+        self._events = Counter(
+            EVENTS, "What the engine did by itself: files rebuilt, segments sealed, graphs built.", ["event"], registry=self.registry
+        )
+        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        child = self._children.get((method, route, status))
+        if child is None:
+            child = self._requests.labels(method, route, status), self._seconds.labels(method, route)
+            self._children[method, route, status] = child
+        child[0].inc()
+        child[1].observe(seconds)
+
+    def count_commit(self, requests: int, seconds: float) -> None:
+        self._commit_requests.observe(requests)
+        self._commit_seconds.observe(seconds)
+
+    def count_event(self, event: str) -> None:
+        self._events.labels(event).inc()
+
+    def watch(self, lanes: Callable[[], Mapping[str, int]], ready: Callable[[], bool], engine: Callable[[], Mapping[str, int]]) -> None:
+        """Values that are read when somebody asks for them."""
+        self.registry.register(_Observed(lanes, ready, engine))
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)
+
+
+class _Observed(Collector):
+    def __init__(self, lanes: Callable[[], Mapping[str, int]], ready: Callable[[], bool], engine: Callable[[], Mapping[str, int]]) -> None:
+        self._lanes = lanes
+        self._ready = ready
+        self._engine = engine
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Nothing in advance: registering must not ask the engine."""
+        return ()
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        yield GaugeMetricFamily(READY, "1 when every acknowledged asset is served.", float(self._ready()))
+        yield _labelled(LANE_DEPTH, "Requests that wait or run in a lane.", "lane", self._lanes())
+        yield _labelled(MEMORY, "Memory of the process by kind.", "kind", memory())
+        for name, value in self._engine().items():
+            yield GaugeMetricFamily(ENGINE_PREFIX + name, f"The engine's {name.replace('_', ' ')}.", value)
+
+
+def memory() -> dict[str, int]:
+    """Bytes of resident memory that are the process's own (`anonymous`) and pages of mapped files (`file`), and what is swapped out."""
+    return {_MEMORY_KINDS[name]: int(kib) * 1024 for name, kib in _MEMORY_LINE.findall(Path("/proc/self/status").read_text("ascii"))}
+
+
+def _labelled(name: str, words: str, label: str, values: Mapping[str, int]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, words, labels=[label])
+    for value_label, value in values.items():
+        family.add_metric([value_label], value)
+    return family
