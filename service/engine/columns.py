@@ -1,7 +1,7 @@
 """The exact tier: the bodies of every code in memory-mapped segments and in blocks of the tail.
 
-A segment file is `words` columns of `rows` native uint64, one behind the other, without a header: word i of all bodies, each word being eight
-bytes of the body read big-endian. Rows are sorted by body and distinct. What the file holds (rows, digest) stands in LMDB.
+A segment file is `words` columns of `rows` native uint64, one behind the other, without a header: word i of all bodies, each word
+being eight bytes of the body read big-endian. Rows are sorted by body and distinct. What the file holds (rows, digest) stands in LMDB.
 """
 
 from __future__ import annotations
@@ -89,10 +89,15 @@ class Column:
     def rows(self) -> int:
         return self.tail_rows + sum(segment.rows for segment in self._state[0])
 
-    def append(self, bodies: Sequence[bytes], rows: Iterable[int] | None = None) -> range | None:
-        """Adds rows; returns their numbers in `tail`. `rows` gives the numbers when the tail is read back at open."""
+    def append(self, bodies: Sequence[bytes]) -> range:
+        """Adds rows; returns their numbers in `tail`."""
+        numbers = range(self._next_row, self._next_row + len(bodies))
+        self.put_back(bodies, numbers)
+        return numbers
+
+    def put_back(self, bodies: Sequence[bytes], numbers: Sequence[int]) -> None:
+        """Adds rows whose numbers in `tail` are known; they rise."""
         words = to_words(bodies, self.length)
-        numbers = list(rows) if rows is not None else list(range(self._next_row, self._next_row + len(bodies)))
         done = 0
         while done < len(bodies):
             block = self._open_block()
@@ -101,8 +106,7 @@ class Column:
             block.end_row = numbers[done + part - 1] + 1
             block.count += part
             done += part
-        first, self._next_row = self._next_row, max(self._next_row, numbers[-1] + 1)
-        return range(first, self._next_row) if rows is None else None
+        self._next_row = numbers[-1] + 1
 
     def _open_block(self) -> Block:
         segments, blocks, valid_from = self._state

@@ -77,9 +77,7 @@ class Engine:
         self._writing = threading.Lock()
         self._columns = Columns(self._options.segment_codes)
         self._tiers = Tiers(self._files)
-        self._upkeep = Upkeep(
-            self._files, self._store, self._columns, self._tiers, self._options, self._writing, self._tally, self._report
-        )
+        self._upkeep = Upkeep(self._files, self._store, self._columns, self._tiers, self._options, self._writing, self._tally, self._report)
         self._doubtful = open_columns(self._store, self._files, self._columns, self._upkeep.check_later)
 
     def catch_up(self) -> None:
@@ -100,6 +98,10 @@ class Engine:
         """Sealing, rewriting, freeing and graphs go on from now on."""
         self._upkeep.start()
 
+    def upkeep_step(self) -> bool:
+        """One piece of background work on the calling thread, while the background is not started; False when there is none."""
+        return self._upkeep.step()
+
     def close(self) -> None:
         """Only after every call of `commit` and of the reads has returned."""
         self._upkeep.stop()
@@ -107,7 +109,7 @@ class Engine:
         self._lock.release()
 
     def commit(self, requests: Sequence[Request]) -> list[Answer | EngineError]:
-        """One group in one transaction, fsynced when this returns. A refused request has its error in its place; NoSpace stands in all places."""
+        """One group in one transaction, fsynced when this returns. A refused request has its error in its place."""
         if self._upkeep.fatal is not None:
             raise Fatal(str(self._upkeep.fatal))
         with self._writing:
@@ -213,8 +215,7 @@ def refuse_foreign(directory: Path) -> None:
     found = sorted(path.parent.name for path in directory.glob("*/index.lmdb")) if directory.is_dir() else []
     if found:
         raise Damaged(
-            f"{directory} was written by iscc-search (indexes: {', '.join(found)}) and is left as it is: set ISCC_SEARCH_INDEX_URI to another, empty "
-            "directory, start tidepool, and add the assets again with `iscc-search index add NAME --remote URL` and `iscc-search add`"
+            f"{directory} was written by iscc-search (indexes: {', '.join(found)}) and is left as it is: set ISCC_SEARCH_INDEX_URI to "
+            "another, empty directory, start tidepool, and add the assets again with `iscc-search index add NAME --remote URL` "
+            "and `iscc-search add`"
         )
-
-

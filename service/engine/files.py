@@ -67,7 +67,8 @@ class DirectoryLock:
             owner = os.pread(self._handle, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(self._handle)
             raise Locked(
-                f"the data directory {directory} is in use by process {owner}: stop that process, or give this one another ISCC_SEARCH_INDEX_URI"
+                f"the data directory {directory} is in use by process {owner}: stop that process, "
+                "or give this one another ISCC_SEARCH_INDEX_URI"
             ) from error
         os.ftruncate(self._handle, 0)
         os.pwrite(self._handle, f"{os.getpid()}\n".encode(), 0)

@@ -100,11 +100,12 @@ class _Request:
             case AddAssets():
                 return self._add_assets(request)
             case DeleteAsset():
-                return self._delete_asset(request)
+                self._delete_asset(request)
             case CreateIndex():
-                return self._create_index(request)
+                self._create_index(request)
             case DeleteIndex():
-                return self._delete_index(request)
+                self._delete_index(request)
+        return None
 
     def _create_index(self, request: CreateIndex) -> None:
         name = request.name.encode()

@@ -48,7 +48,7 @@ def open_columns(store: Store, directory: Path, columns: Columns, check_later: C
     return doubtful
 
 
-def rebuild(  # noqa: PLR0913 - the parts of an engine, named once
+def rebuild(
     doubtful: list[Doubtful],
     store: Store,
     directory: Path,
@@ -107,13 +107,16 @@ def _read_tail(txn: Transaction, store: Store, columns: Columns, indexes: set[in
             name = parse_column_key(prefix)
             found = list(rows)
             if name[0] in indexes:
-                columns.open(name).append([body for _, body in found], [int.from_bytes(key[_KEY_BYTES:], "big") for key, _ in found])
+                columns.open(name).put_back([body for _, body in found], [int.from_bytes(key[_KEY_BYTES:], "big") for key, _ in found])
 
 
 def _count_dead(txn: Transaction, store: Store, columns: Columns, indexes: set[int]) -> None:
     """Rows without a posting, as far as the counters tell: they say when a rewrite pays."""
     codes = {
-        (index, row.number, length): count for index in indexes for _, row in types_of(txn, store, index) for length, count in row.codes.items()
+        (index, row.number, length): count
+        for index in indexes
+        for _, row in types_of(txn, store, index)
+        for length, count in row.codes.items()
     }
     for name, column in columns:
         column.dead = max(0, column.rows - codes.get(name, 0))

@@ -1,6 +1,7 @@
 """A search over units: query bodies → codes at or above the threshold → postings → scores → records.
 
-The transaction is open before the views of the columns are taken: whatever a posting names has a row in the view. A hit without a posting is dropped.
+The transaction is open before the views of the columns are taken: whatever a posting names has a row in the view.
+A hit without a posting is dropped.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from operator import itemgetter
 
 from service.engine import codes, kernels, scoring
 from service.engine.columns import LENGTHS, WORD_BYTES, Column, Columns, Segment, Words, query_words, run_of, to_bodies
-from service.engine.graphs import GraphFile
+from service.engine.errors import Damaged
 from service.engine.group import find_type, units_of
 from service.engine.metadata import public_metadata
 from service.engine.options import Options
@@ -27,7 +28,7 @@ Found = dict[Key, dict[str, float]]
 """The best similarity of each candidate for each type."""
 
 
-class StaleView(Exception):  # noqa: N818 - not an error: the search starts again with a newer transaction
+class StaleView(Exception):
     """The columns were rewritten, or the index deleted, after the search's transaction began."""
 
 
@@ -96,25 +97,20 @@ class UnitSearch:
         radius = scoring.radius(bits, self._options.match_threshold)
         if radius < 0:
             return
+        words = query_words(compared)
         for segment in view.segments:
-            graph = self._tiers.graph_for(segment, bits) if in_graphs else None
-            if graph is not None:
-                self._approximate = True
-                yield from self._from_graph(segment, graph, compared)
+            rows = self._tiers.nearest(segment, compared) if in_graphs else None
+            if rows is None:
+                yield from _scan(segment.words, segment.rows, words, radius)
             else:
-                yield from self._scan(segment.words, segment.rows, compared, radius)
-        for words, count in view.blocks:
-            yield from self._scan(words, count, compared, radius)
+                self._approximate = True
+                yield from self._from_graph(segment, rows, compared)
+        for block, count in view.blocks:
+            yield from _scan(block, count, words, radius)
 
-    def _scan(self, words: Words, count: int, compared: Body, radius: int) -> Iterator[tuple[float, bytes]]:
-        _, rows, distances = kernels.range_scan(words, count, query_words(compared), radius)
-        if len(rows):
-            bits = len(compared) * 8
-            for body, distance in zip(to_bodies(words[:, rows]), distances.tolist(), strict=True):
-                yield 1 - distance / bits, body
-
-    def _from_graph(self, segment: Segment, graph: GraphFile, compared: Body) -> Iterator[tuple[float, bytes]]:
-        for row, _ in self._tiers.search(graph, compared):
+    def _from_graph(self, segment: Segment, rows: list[int], compared: Body) -> Iterator[tuple[float, bytes]]:
+        """The runs that begin at `rows`, scored from the bodies themselves."""
+        for row in rows:
             for body in to_bodies(run_of(segment.words, row, len(compared) // WORD_BYTES)):
                 similarity = scoring.similarity(compared, body)
                 if similarity < self._options.match_threshold:
@@ -172,7 +168,10 @@ class UnitSearch:
 
     def _record(self, index: IndexRow, key: Key) -> StoredAsset:
         """A posting and its record are written in one transaction: the record of a candidate is always there."""
-        return records.decode(self._txn.get(u32(index.number) + key, db=self._store.assets))
+        stored = self._txn.get(u32(index.number) + key, db=self._store.assets)
+        if stored is None:
+            raise Damaged(f"posting without a record index={index.number} key={key.hex()}: run `tidepool verify`")
+        return records.decode(stored)
 
     def _similarities(self, wanted: dict[str, list[Body]], record: StoredAsset) -> dict[str, float]:
         """The similarity of an asset for each type, from what is stored of it: the best pair counts."""
@@ -197,10 +196,17 @@ def by_type(units: Iterable[Raw]) -> dict[str, list[Body]]:
     return wanted
 
 
+def _scan(columns: Words, count: int, query: Words, radius: int) -> Iterator[tuple[float, bytes]]:
+    """Similarity and body of the rows within the radius."""
+    _, rows, distances = kernels.range_scan(columns, count, query, radius)
+    if len(rows):
+        bits = query.shape[1] * 64
+        for body, distance in zip(to_bodies(columns[:, rows]), distances.tolist(), strict=True):
+            yield 1 - distance / bits, body
+
+
 def _pair(name: str, query: Body, stored: Body) -> float:
     if has_no_column("u" + name):
         shared = min(len(query), len(stored))
         return float(query[:shared] == stored[:shared])
     return scoring.similarity(query, stored)
-
-

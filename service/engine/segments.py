@@ -1,4 +1,4 @@
-"""Sealed files on disk: writing them, telling whether a file is the one that was sealed, finding what is missing, clearing what nobody names."""
+"""Sealed files on disk: writing them, telling whether a file is the one that was sealed, finding what is missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from service.engine.columns import Column, Segment, Token, Words, map_segment, sort_distinct, to_bodies, to_words
 from service.engine.files import digest_of, publish
-from service.engine.store import SegmentRow, Store, Transaction, posting_prefix, prefixed
+from service.engine.store import Cursor, SegmentRow, Store, Transaction, posting_prefix, prefixed
 
 CHUNK_ROWS = 262_144
 Bytes = NDArray[np.bytes_]
@@ -97,9 +97,9 @@ def missing_rows(txn: Transaction, store: Store, index: int, type_number: int, c
                 yield absent
 
 
-def _distinct_keys(cursor: object, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _distinct_keys(cursor: Cursor, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
     last = b""
-    for key, value in prefixed(cursor, prefix):  # type: ignore[arg-type]  # lmdb's cursor type is named in store only
+    for key, value in prefixed(cursor, prefix):
         if key != last:
             last = key
             yield key, value

@@ -21,6 +21,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lmdb
 import msgspec
@@ -33,6 +34,7 @@ from service.engine.requests import Body, Key, Request, Simprint, StoredAsset
 FORMAT = 1
 MAP_BYTES = 1 << 40
 READERS_MAX = 512
+DISK_FULL_BYTES = 1 << 20  # below this a failed commit is put down to lack of space: LMDB says only "input/output error"
 TABLES = ("meta", "indexes", "types", "assets", "postings", "simprints", "tail", "segments", "log")
 
 _MAGIC = 0xBEEFC0DE
@@ -44,8 +46,12 @@ _U64 = struct.Struct(">Q")
 _COLUMN = struct.Struct(">IIB")
 _SIMPRINT_PLACE = struct.Struct(">II")
 
-Transaction = lmdb.Transaction
-Cursor = lmdb.Cursor
+if TYPE_CHECKING:
+    Transaction = lmdb.Transaction[bytes]
+    Cursor = lmdb.Cursor[bytes]
+else:  # lmdb's classes cannot be subscripted when they run
+    Transaction = lmdb.Transaction
+    Cursor = lmdb.Cursor
 
 
 class IndexRow(msgspec.Struct, array_like=True):
@@ -175,21 +181,17 @@ class Store:
         txn = self._env.begin(write=True)
         try:
             yield txn
+            txn.commit()
         except lmdb.MapFullError as error:
             txn.abort()
             raise NoSpace(f"the store {self.path} has reached its largest size of {self._env.info()['map_size']} bytes") from error
         except lmdb.Error as error:
             txn.abort()
-            self.require_room(disk_free_min)
+            self.require_room(max(disk_free_min, DISK_FULL_BYTES))
             raise Fatal(f"cannot write {self.path}: {error}") from error
         except BaseException:
             txn.abort()
             raise
-        try:
-            txn.commit()
-        except lmdb.Error as error:
-            self.require_room(disk_free_min)
-            raise Fatal(f"cannot commit to {self.path}: {error}") from error
 
     @contextmanager
     def child(self, parent: Transaction) -> Iterator[Transaction]:
@@ -265,7 +267,8 @@ def _create(directory: Path, map_bytes: int) -> None:
     """Makes the environment whole under another name first: a crash leaves no half of it behind."""
     if directory.exists() and any(directory.iterdir()):
         raise Damaged(
-            f"{directory / 'data.mdb'} is missing, but other files of the index are there: put the file back, or move {directory} away to start empty"
+            f"{directory / 'data.mdb'} is missing, but other files of the index are there: put the file back, "
+            f"or move {directory} away to start empty"
         )
     temporary = directory.with_name(directory.name + ".new")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -304,7 +307,7 @@ def _check_header(path: Path) -> None:
 
 
 def _accept_short(path: Path, size: int, needed: int, advice: str) -> None:
-    """Pages at the end that were taken and freed in one transaction are never written: a short file is whole when no page in use is missing."""
+    """Pages at the end that one transaction took and freed are never written: a short file is whole when no page in use is missing."""
     if problems := lmdb_problems(path):
         raise Damaged(f"{path} has {size} bytes where its header needs {needed}: {problems[0]}; {advice}")
     os.truncate(path, needed)
@@ -315,7 +318,7 @@ def lmdb_problems(path: Path) -> list[str]:
     from lmdb import verify  # only when asked for: not needed to run
 
     try:
-        return [str(problem) for problem in verify.verify(str(path), subdir=False)]
+        return [str(problem) for problem in verify.verify(str(path), subdir=False)]  # type: ignore[no-untyped-call]  # lmdb has no types for it
     except verify.VerifyError as error:
         return [str(error)]
 

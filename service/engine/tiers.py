@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from service.engine.columns import Segment
-from service.engine.graphs import GraphFile, Views, settings_for
+from service.engine.graphs import GraphFailed, GraphFile, Views, settings_for
 from service.engine.requests import Body
 
 
@@ -17,17 +17,18 @@ class Tiers:
         self._views = Views()
         self.asked_bits: set[int] = set()
 
-    def graph_for(self, segment: Segment, bits: int) -> GraphFile | None:
-        """The graph over one segment at a compared length; None until it is built and checked, and then the segment is scanned."""
-        for graph in segment.graphs:
-            if graph.bits == bits:
-                return graph
-        self.asked_bits.add(bits)
-        return None
-
-    def search(self, graph: GraphFile, compared: Body) -> list[tuple[int, int]]:
-        """First rows of runs and their distances."""
-        return self._views.search(self._directory / graph.name, graph.bits, compared, settings_for(graph.bits))
+    def nearest(self, segment: Segment, compared: Body) -> list[int] | None:
+        """First rows of the nearest runs of a segment. None while it has no graph for this length: then it is scanned."""
+        bits = len(compared) * 8
+        graph = next((graph for graph in segment.graphs if graph.bits == bits), None)
+        if graph is None:
+            self.asked_bits.add(bits)
+            return None
+        try:
+            found = self._views.search(self._directory / graph.name, bits, compared, settings_for(bits))
+        except GraphFailed:  # its file went away meanwhile
+            return None
+        return [row for row, _ in found]
 
     def forget(self, graphs: tuple[GraphFile, ...]) -> None:
         """These graphs are not searched any more."""

@@ -1,6 +1,7 @@
 """What happens in the background: sealing the tail, rewriting segments with dead rows, freeing deleted indexes, building graphs.
 
-One thread. Each step ends in one LMDB transaction and one change of a column, both under the engine's writing lock; a search waits for neither.
+One thread. Each step ends in one LMDB transaction and one change of a column, both under the engine's writing lock; a search waits
+for neither.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Tally(msgspec.Struct):
 class Upkeep:
     """Lives as long as the engine. `step` does one piece of work; the thread calls it until there is none."""
 
-    def __init__(  # noqa: PLR0913 - the parts of an engine, named once
+    def __init__(
         self,
         directory: Path,
         store: Store,
