@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,7 @@ def running(root: Path, config: dict[str, Any]) -> Iterator[int]:
     namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "slave"]
     engine = subprocess.Popen([*namespaces, "bash", "-c", script, *arguments])
     try:
-        until("its first process", lambda: bool(children(engine.pid)))
+        until("its first process", lambda: bool(children(engine.pid)), engine.pid)
         init = children(engine.pid)[0]
         yield init
         os.kill(init, signal.SIGTERM)
@@ -146,8 +146,8 @@ def running(root: Path, config: dict[str, Any]) -> Iterator[int]:
 
 def exercise(root: Path, config: dict[str, Any], init: int) -> None:
     began = time.monotonic()
-    until("/healthz", lambda: request("GET", "/healthz")[0] == 200)
-    until("/readyz", lambda: request("GET", "/readyz")[0] == 200)
+    until("/healthz", lambda: request("GET", "/healthz")[0] == 200, init)
+    until("/readyz", lambda: request("GET", "/readyz")[0] == 200, init)
     say("ready", f"{time.monotonic() - began:.1f} s after its start")
     check("process 1 is the init", "tini" in Path(f"/proc/{init}/comm").read_text())
     processes = [init, *children(init)]
@@ -184,9 +184,12 @@ def user_of(process: int) -> int:
     return Path(f"/proc/{process}").stat().st_uid
 
 
-def until(what: str, holds: Any) -> None:
+def until(what: str, holds: Callable[[], bool], process: int) -> None:
+    """Waits for a state that the process brings about."""
     deadline = time.monotonic() + START_S
     while not holds():
+        if not Path(f"/proc/{process}").exists():
+            sys.exit(f"image-test: it ended before {what}")
         if time.monotonic() > deadline:
             sys.exit(f"image-test: waited {START_S} s for {what}")
         time.sleep(0.05)
