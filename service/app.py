@@ -29,7 +29,7 @@ def create_app(access: Access, metrics: Metrics, settings: Settings) -> ASGIApp:
 def create_router(access: Access, bounds: Limits, secret: str | None) -> Litestar:
     guards = [] if secret is None else [key_guard(secret)]
     guarded = [part.routes(access, bounds, guards) for part in (indexes, assets, search)]
-    handlers = [*itertools.chain(*guarded), *health.routes(access), *web.routes()]
+    handlers = [*itertools.chain(*guarded), *health.routes(access), *web.routes(bounds)]
     return Litestar(
         route_handlers=[*_without_options(handlers), *handlers],
         exception_handlers=exception_handlers(),

@@ -14,6 +14,7 @@ from service.api.schema import (
     IsccMatchedChunk,
     IsccQuery,
     IsccSearchResult,
+    IsccStoredEntry,
 )
 from service.engine import codes
 from service.engine.metadata import source_url
@@ -23,23 +24,14 @@ MIB = 1 << 20
 NULL = Raw(b"null")
 
 
-class StoredEntry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An asset as it is read back: what it has, in the order of `IsccEntry`, never its simprints."""
-
-    iscc_id: str
-    iscc_code: str | None = None
-    units: list[str] | None = None
-    metadata: Raw | None = None
-
-
 def index(info: IndexInfo) -> IsccIndex:
     total = info.record_bytes + sum(info.type_bytes.values())
     sizes = {"lmdb": info.record_bytes // MIB} | {name: size // MIB for name, size in info.type_bytes.items()}
     return IsccIndex(info.name, info.assets, total // MIB, sizes)
 
 
-def entry(iscc_id: str, asset: StoredAsset) -> StoredEntry:
-    return StoredEntry(
+def entry(iscc_id: str, asset: StoredAsset) -> IsccStoredEntry:
+    return IsccStoredEntry(
         iscc_id,
         None if asset.code is None else codes.encode(asset.code),
         None if asset.units is None else [codes.encode(unit) for unit in asset.units],

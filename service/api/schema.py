@@ -102,6 +102,15 @@ class IsccEntry(msgspec.Struct, frozen=True):
     ) = UNSET
 
 
+class IsccStoredEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An asset as it is read back: what it has, never its simprints."""
+
+    iscc_id: IsccId
+    iscc_code: IsccCodeText | None = None
+    units: list[IsccUnitText] | None = None
+    metadata: Annotated[Raw, Meta(description="As it was sent.", extra_json_schema={"type": "object"})] | None = None
+
+
 class IsccAddResult(msgspec.Struct, frozen=True):
     """What an add did with one asset. Results stand in the order of the request."""
 

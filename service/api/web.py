@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import msgspec
@@ -12,6 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from service import __version__
 from service.api import docs, openapi
+from service.api.access import Limits
 from service.api.reply import Reply, json_reply, typed_reply
 from service.api.schema import Service
 
@@ -20,8 +21,12 @@ DESCRIPTION = "Similarity search for ISCC codes"
 YAML = "application/yaml"
 
 
-def routes() -> list[HTTPRouteHandler]:
+def routes(limits: Limits) -> list[HTTPRouteHandler]:
     about = msgspec.json.encode(Service(TITLE, DESCRIPTION, __version__, "/docs", "normal", None))
+
+    # Made when somebody asks for the first time: most processes never need them, and start sooner.
+    files = cache(partial(_files, limits))
+    page = cache(lambda: docs.page(openapi.document(limits)).encode())
 
     @get("/")
     async def root() -> Reply:
@@ -29,7 +34,7 @@ def routes() -> list[HTTPRouteHandler]:
 
     @get("/docs")
     async def docs_page() -> Reply:
-        return typed_reply(200, "text/html; charset=utf-8", _page())
+        return typed_reply(200, "text/html; charset=utf-8", page())
 
     @get("/playground")
     async def playground() -> Reply:
@@ -38,7 +43,7 @@ def routes() -> list[HTTPRouteHandler]:
     @get("/openapi/{file:str}")
     async def openapi_file(request: Request[Any, Any, Any]) -> Reply:
         name: str = request.scope["path_params"]["file"]
-        content = _files().get(name)
+        content = files().get(name)
         if content is None:
             raise NotFoundException
         return typed_reply(200, "application/json" if name.endswith(".json") else YAML, content)
@@ -50,16 +55,12 @@ def routes() -> list[HTTPRouteHandler]:
     return [root, docs_page, playground, openapi_file, static]
 
 
-@cache
-def _files() -> dict[str, bytes]:
+def _files(limits: Limits) -> dict[str, bytes]:
     """The document and each of its schemas. JSON is YAML, so one writer does."""
-    document = openapi.document()
-    schemas = document["components"]["schemas"]
-    whole = msgspec.json.format(msgspec.json.encode(document), indent=1)
-    parts = {f"{name}.yaml": msgspec.json.format(msgspec.json.encode(schema), indent=1) for name, schema in schemas.items()}
-    return {"openapi.json": whole, "openapi.yaml": whole, **parts}
+    document = openapi.document(limits)
+    parts = {f"{name}.yaml": _text(schema) for name, schema in document["components"]["schemas"].items()}
+    return {"openapi.json": _text(document), "openapi.yaml": _text(document), **parts}
 
 
-@cache
-def _page() -> bytes:
-    return docs.page(openapi.document()).encode()
+def _text(value: dict[str, Any]) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=1)

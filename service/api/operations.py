@@ -1,0 +1,231 @@
+"""The routes as the documentation tells them: parameters, bodies, answers, errors, with examples that the service really accepts.
+
+A test holds this table and the routes of the application to each other, and sends every example.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from service.api import examples
+from service.api.schema import (
+    Health,
+    HttpError,
+    InternalError,
+    IsccAddResult,
+    IsccEntry,
+    IsccIndex,
+    IsccQuery,
+    IsccSearchResult,
+    IsccStoredEntry,
+    Readiness,
+    Service,
+    Status,
+    ValidationError,
+)
+
+NAME, ASSET, LIMIT, CODE = "name", "iscc_id", "limit", "iscc_code"
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """One answer of a route. `type` None is an empty or non-JSON body."""
+
+    description: str
+    type: Any = None
+    example: Any = None
+    media_type: str = "application/json"
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One route. `errors` are statuses of ERRORS besides those that every route of its kind has."""
+
+    method: str
+    path: str
+    id: str
+    tag: str
+    summary: str
+    description: str
+    success: tuple[int, Answer]
+    body: Any = None
+    body_examples: dict[str, Any] = {}
+    query: tuple[str, ...] = ()
+    errors: tuple[int, ...] = ()
+
+
+ERRORS: dict[int, Answer] = {
+    400: Answer("The request makes no sense, or an ISCC-ID is not valid here.", HttpError, examples.BAD_ID),
+    401: Answer("The key is missing or wrong.", HttpError, {"detail": "Unauthorized"}),
+    404: Answer("There is no such index, asset or file.", HttpError, {"detail": "Index 'photos' not found"}),
+    408: Answer(
+        "The body did not arrive in time.", HttpError, {"detail": "the body did not arrive within 60 seconds: send smaller requests"}
+    ),
+    409: Answer("The name is taken.", HttpError, {"detail": "Index 'photos' already exists"}),
+    413: Answer("The body is too large. The answer names the limit and its setting.", HttpError, examples.TOO_LARGE),
+    422: Answer("Parts of the request are wrong. Each problem has its place and its reason.", ValidationError, examples.INVALID),
+    500: Answer("A defect of the service, or damaged files. The log has a line with this request id.", InternalError, examples.DEFECT),
+    503: Answer(
+        "Not now: starting, stopping or full. Nothing was done; send the request again after `Retry-After`.", HttpError, examples.BUSY
+    ),
+    507: Answer("Too little room on the disk. Nothing was stored.", HttpError, examples.NO_SPACE),
+}
+
+READ_ERRORS = (401, 500, 503)
+WRITE_ERRORS = (401, 500, 503, 507)
+BODY_ERRORS = (400, 408, 413, 422)
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        method="get",
+        path="/indexes",
+        id="list_indexes",
+        tag="indexes",
+        summary="List indexes",
+        description="All indexes by name. Counters, not measurements: it costs nothing to ask often.",
+        success=(200, Answer("The indexes.", list[IsccIndex], [examples.INDEX])),
+        errors=READ_ERRORS,
+    ),
+    Operation(
+        method="post",
+        path="/indexes",
+        id="create_index",
+        tag="indexes",
+        summary="Create an index",
+        description="An empty index. Its first asset decides its realm.",
+        body=IsccIndex,
+        body_examples={"index": examples.CREATE},
+        success=(201, Answer("The new index.", IsccIndex, {"name": "photos", "assets": 0, "size": 0})),
+        errors=(*BODY_ERRORS, 409, *WRITE_ERRORS),
+    ),
+    Operation(
+        method="get",
+        path="/indexes/{name}",
+        id="get_index",
+        tag="indexes",
+        summary="Look at an index",
+        description="Number of assets and stored sizes.",
+        success=(200, Answer("The index.", IsccIndex, examples.INDEX)),
+        errors=(404, *READ_ERRORS),
+    ),
+    Operation(
+        method="delete",
+        path="/indexes/{name}",
+        id="delete_index",
+        tag="indexes",
+        summary="Delete an index",
+        description="The index and all its assets are gone at once; their space is freed in the background. The name is free again.",
+        success=(204, Answer("Deleted.")),
+        errors=(404, *WRITE_ERRORS),
+    ),
+    Operation(
+        method="post",
+        path="/indexes/{name}/assets",
+        id="add_assets",
+        tag="assets",
+        summary="Add or replace assets",
+        description=(
+            "Stores all assets of the request or none. When the answer comes they are on the disk and every search finds them. An asset "
+            "that is there already is replaced: code, units and metadata wholly; simprints only when given. Sending the same request "
+            "again is harmless."
+        ),
+        body=list[IsccEntry],
+        body_examples={"units": [examples.ENTRY_UNITS], "code": [examples.ENTRY_CODE], "simprints": [examples.ENTRY_SIMPRINTS]},
+        success=(201, Answer("One result for each asset, in the order of the request.", list[IsccAddResult], examples.RESULTS)),
+        errors=(404, *BODY_ERRORS, *WRITE_ERRORS),
+    ),
+    Operation(
+        method="get",
+        path="/indexes/{name}/assets/{iscc_id}",
+        id="get_asset",
+        tag="assets",
+        summary="Read an asset",
+        description="The asset as it was added, without simprints. The base32 part of the ISCC-ID may be in lower case.",
+        success=(200, Answer("The asset.", IsccStoredEntry, examples.ENTRY_UNITS)),
+        errors=(400, 404, *READ_ERRORS),
+    ),
+    Operation(
+        method="delete",
+        path="/indexes/{name}/assets/{iscc_id}",
+        id="delete_asset",
+        tag="assets",
+        summary="Delete an asset",
+        description="No search that starts after the answer finds it.",
+        success=(204, Answer("Deleted.")),
+        errors=(400, 404, *WRITE_ERRORS),
+    ),
+    Operation(
+        method="post",
+        path="/indexes/{name}/search",
+        id="search",
+        tag="search",
+        summary="Search by units, code, simprints or ISCC-ID",
+        description=(
+            "Assets with at least one unit at or above the match threshold, best first. The score of an asset depends on the query and "
+            "the asset alone, not on `limit`. Units of different lengths are compared over the shorter one; INSTANCE units match by identity."
+        ),
+        body=IsccQuery,
+        body_examples={"units": examples.QUERY_UNITS, "code": examples.QUERY_CODE, "iscc_id": examples.QUERY_ID},
+        query=(LIMIT,),
+        success=(200, Answer("The matches.", IsccSearchResult, examples.SEARCH_RESULT)),
+        errors=(404, *BODY_ERRORS, *READ_ERRORS),
+    ),
+    Operation(
+        method="get",
+        path="/indexes/{name}/search",
+        id="search_code",
+        tag="search",
+        summary="Search by code",
+        description="The same as a search with `iscc_code` in the body. A code that is not valid is a 400 here.",
+        query=(CODE, LIMIT),
+        success=(200, Answer("The matches.", IsccSearchResult, examples.SEARCH_RESULT)),
+        errors=(400, 404, 422, *READ_ERRORS),
+    ),
+    Operation(
+        method="get",
+        path="/healthz",
+        id="healthz",
+        tag="service",
+        summary="Does the process live?",
+        description="For liveness probes. Never touches the data.",
+        success=(200, Answer("It lives.", Health, {"status": "ok"})),
+    ),
+    Operation(
+        method="get",
+        path="/readyz",
+        id="readyz",
+        tag="service",
+        summary="Is every acknowledged asset served?",
+        description="For readiness probes. Until it is, 503 with the state and the reason.",
+        success=(200, Answer("Ready.", Readiness, {"status": "ready"})),
+        errors=(),
+    ),
+    Operation(
+        method="get",
+        path="/status",
+        id="status",
+        tag="service",
+        summary="What runs here",
+        description="Version and state. Never waits.",
+        success=(200, Answer("Version and state.", Status, examples.STATUS)),
+    ),
+    Operation(
+        method="get",
+        path="/metrics",
+        id="metrics",
+        tag="service",
+        summary="Metrics",
+        description="Counters and gauges in the text format of Prometheus.",
+        success=(200, Answer("Metrics.", str, "tidepool_ready 1.0\n", "text/plain")),
+        errors=(500, 503),
+    ),
+    Operation(
+        method="get",
+        path="/",
+        id="root",
+        tag="service",
+        summary="Name and links",
+        description="What answers here.",
+        success=(200, Answer("Name and links.", Service, examples.SERVICE)),
+    ),
+)
