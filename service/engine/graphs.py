@@ -133,14 +133,17 @@ def _open(path: Path, bits: int) -> Index:
 def graph_bytes(keys: NDArray[np.uint64], vectors: NDArray[np.uint8], settings: GraphSettings) -> bytearray:
     """The content of a graph file. Runs in the child process only: adding takes seconds, and `save` holds the GIL.
 
-    usearch writes into memory: when the disk is full, its `save` to a file can leave a short file and report nothing.
+    usearch writes into memory: when the disk is full, its `save` to a file can leave a short file and report nothing. The order of the
+    vectors is shuffled: in the order of the segment, a few of many close bodies cannot be reached.
     """
     from usearch.index import Index
 
     bits = vectors.shape[1] * 8
     index = Index(ndim=bits, metric="hamming", dtype="b1", connectivity=settings.connectivity, expansion_add=settings.expansion_add)
+    order = np.random.default_rng(len(keys)).permutation(len(keys))
     for start in range(0, len(keys), BATCH_ROWS):
-        index.add(keys[start : start + BATCH_ROWS], vectors[start : start + BATCH_ROWS], threads=1)
+        batch = order[start : start + BATCH_ROWS]
+        index.add(keys[batch], vectors[batch], threads=1)
     content = index.save()
     if not isinstance(content, bytearray) or len(content) != index.serialized_length:
         raise GraphFailed(f"usearch saved another length expected={index.serialized_length} got={len(content or b'')}")
@@ -204,7 +207,7 @@ class Builder:
             os.close(writer)
 
     def _start(self, command: list[str], stdin: int) -> subprocess.Popen[bytes]:
-        """Where this package was imported from, and in a process group of its own: a Ctrl-C is for the service, which then stops the child."""
+        """Where this package was imported from, and in a process group of its own: a Ctrl-C is for the service, which stops the child."""
         with self._lock:
             if self._stopped:
                 raise GraphFailed("the engine is closing")
