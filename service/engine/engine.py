@@ -19,9 +19,21 @@ from service.engine.files import DirectoryLock
 from service.engine.group import Group, asset_not_found, find_index, require_realm, types_of, units_of
 from service.engine.opening import open_columns, rebuild
 from service.engine.options import Options
-from service.engine.query import StaleView, UnitSearch
-from service.engine.requests import Answer, IndexInfo, Key, Query, Request, SearchAnswer, StoredAsset
-from service.engine.store import IndexRow, Store, Transaction, index_rows, records, sequence_of, u32
+from service.engine.query import UnitSearch
+from service.engine.requests import Answer, Body, IndexInfo, Key, Query, Request, SearchAnswer, StoredAsset
+from service.engine.simprints import SimprintSearch
+from service.engine.stale import StaleView
+from service.engine.store import (
+    IndexRow,
+    Store,
+    Transaction,
+    asset_simprints,
+    index_rows,
+    records,
+    sequence_of,
+    u32,
+    unpack_simprints,
+)
 from service.engine.tiers import Tiers
 from service.engine.upkeep import Report, Tally, Upkeep
 
@@ -185,7 +197,22 @@ class Engine:
         units = units_of(asset) if asset is not None else query.units
         units_search = UnitSearch(txn, sequence, self._store, self._columns, self._tiers, self._options)
         matches, truncated = units_search.run(row, units, limit, leave_out=query.key)
-        return SearchAnswer(matches, [], truncated, asset, query.simprints)
+        simprints = self._own_simprints(txn, row, query.key) if query.key is not None else query.simprints
+        simprint_search = SimprintSearch(txn, sequence, self._store, self._columns, self._options)
+        chunk_matches, cut = simprint_search.run(row, simprints, limit, leave_out=query.key)
+        return SearchAnswer(matches, chunk_matches, truncated or cut, asset, simprints)
+
+    def _own_simprints(self, txn: Transaction, row: IndexRow, key: Key) -> dict[str, list[Body]]:
+        """What a search by ISCC-ID asks for: each simprint of the asset once."""
+        stored = asset_simprints(txn, self._store, row.number, key)
+        if not stored:
+            return {}
+        types = [(name[1:], found) for name, found in types_of(txn, self._store, row.number) if name.startswith("s")]
+        return {
+            name: list(dict.fromkeys(simprint.body for simprint in unpack_simprints(stored[found.number], found.width)))
+            for name, found in types
+            if found.number in stored
+        }
 
     def stats(self) -> EngineStats:
         """Counts of what is held, from memory and the rows of the indexes."""

@@ -12,9 +12,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     match_threshold: float = 0.75
     """Least similarity of a unit that counts as a match."""
+    match_threshold_simprints: float = 0.75
+    """Least similarity of a simprint that counts as a match."""
     confidence_exponent: int = 4
     max_candidates: int = 100_000
     """Most assets that one search gathers before it scores."""
+    max_chunk_postings: int = 1_000_000
+    """Most postings that one search over simprints reads."""
     segment_codes: int = 65_536
     """Codes of the tail that are sealed into one segment; a segment holds up to half as many more."""
     exact_max_codes: int = 20_000_000

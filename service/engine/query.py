@@ -19,6 +19,7 @@ from service.engine.metadata import public_metadata
 from service.engine.options import Options
 from service.engine.postings import has_no_column
 from service.engine.requests import Body, Key, Match, Raw, StoredAsset
+from service.engine.stale import StaleView
 from service.engine.store import Cursor, IndexRow, Store, Transaction, posting_prefix, records, u32
 from service.engine.tiers import Tiers
 
@@ -26,10 +27,6 @@ Hit = tuple[float, str, bytes]
 """Similarity, type name, key of the code in `postings`."""
 Found = dict[Key, dict[str, float]]
 """The best similarity of each candidate for each type."""
-
-
-class StaleView(Exception):
-    """The columns were rewritten, or the index deleted, after the search's transaction began."""
 
 
 class UnitSearch:

@@ -1,0 +1,179 @@
+"""Search over simprints: places, scores by the contract's formula, frequencies, bounds; held against brute force."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from service.engine.engine import Engine
+from service.engine.errors import Unfit
+from service.engine.options import Options
+from service.engine.requests import Asset, Body, Chunk, DeleteAsset, Key, Query, SearchAnswer, Simprint
+from tests.engine.building import SMALL, add, asset, create, do, flipped, key, opened, settle
+
+WIDTH = 16
+ONE, OTHER = Body(bytes(WIDTH)), Body(bytes([255] * WIDTH))
+
+
+def ask(engine: Engine, limit: int = 10, **simprints: list[Body]) -> SearchAnswer:
+    return engine.search("a", Query([], simprints), limit)
+
+
+def numbers(answer: SearchAnswer) -> list[int]:
+    return [int.from_bytes(match.key, "big") for match in answer.chunk_matches]
+
+
+def test_chunk_is_found_with_its_place(tmp_path: Path) -> None:
+    """Each query simprint gets the best stored one, in the order of the query, with its frequency, offset and size."""
+    with opened(tmp_path) as engine:
+        create(engine)
+        add(
+            engine,
+            asset(1, simprints={"X": [Simprint(ONE, 10, 20), Simprint(OTHER, 30, 40)]}),
+            asset(2, simprints={"X": [Simprint(ONE, 50, 60)]}),
+        )
+        near = Body(flipped(OTHER, 8))
+        (first, second) = ask(engine, X=[near, ONE]).chunk_matches
+        assert first.types["X"].chunks == [Chunk(near, OTHER, 1 - 8 / 128, 1, 30, 40), Chunk(ONE, ONE, 1.0, 2, 10, 20)]
+        assert (first.types["X"].matches, first.types["X"].queried) == (2, 2)
+        assert (second.key, second.types["X"].matches) == (key(2), 1)
+
+
+def test_score_follows_the_contracts_example(tmp_path: Path) -> None:
+    """Eight assets, a match of frequency 2, one query simprint unmatched; another type with 0.875; the mean of both."""
+    with opened(tmp_path) as engine:
+        create(engine)
+        add(
+            engine,
+            asset(1, simprints={"X": [Simprint(ONE, 0, 1)], "Y": [Simprint(ONE, 0, 1)]}),
+            asset(2, simprints={"X": [Simprint(ONE, 0, 1)]}),
+            *(asset(number) for number in range(3, 9)),
+        )
+        best = ask(engine, X=[ONE, OTHER], Y=[Body(flipped(ONE, 16))]).chunk_matches[0]
+        assert best.types["X"].score == pytest.approx(0.37159, abs=1e-5)
+        assert best.types["Y"].score == pytest.approx(0.875, abs=1e-12)
+        assert best.score == pytest.approx(0.62330, abs=1e-5)
+
+
+def test_search_by_id_uses_the_assets_own_simprints_and_leaves_it_out(tmp_path: Path) -> None:
+    """The answer says what was searched for."""
+    with opened(tmp_path) as engine:
+        create(engine)
+        add(engine, *(asset(number, simprints={"X": [Simprint(ONE, 0, 1), Simprint(ONE, 5, 1)]}) for number in range(3)))
+        answer = engine.search("a", Query([], {}, 0, key(1)), 10)
+        assert numbers(answer) == [0, 2]
+        assert answer.simprints == {"X": [ONE]}
+
+
+def test_unknown_type_finds_nothing_and_another_width_is_refused(tmp_path: Path) -> None:
+    """The message names both widths."""
+    with opened(tmp_path) as engine:
+        create(engine)
+        add(engine, asset(1, simprints={"X": [Simprint(ONE, 0, 1)]}))
+        assert ask(engine, Z=[ONE]).chunk_matches == []
+        with pytest.raises(Unfit, match="simprints of type X have 128 bits in this index, the query's have 64"):
+            ask(engine, X=[Body(bytes(8))])
+
+
+def test_updated_and_deleted_simprints_are_gone(tmp_path: Path) -> None:
+    """Nothing of the old content stays findable."""
+    with opened(tmp_path) as engine:
+        create(engine)
+        add(engine, asset(1, simprints={"X": [Simprint(ONE, 0, 1)]}), asset(2, simprints={"X": [Simprint(ONE, 0, 1)]}))
+        add(engine, asset(1, simprints={"X": [Simprint(OTHER, 0, 1)]}))
+        do(engine, DeleteAsset("a", 0, key(2)))
+        assert numbers(ask(engine, X=[ONE])) == []
+        assert numbers(ask(engine, X=[OTHER])) == [1]
+
+
+def corpus(rng: random.Random, assets: int) -> list[Asset]:
+    """Assets that share some simprints, are near others in some, and all quote one."""
+    shared = [Body(rng.randbytes(WIDTH)) for _ in range(30)]
+    result = []
+    for number in range(assets):
+        bodies = [Body(flipped(rng.choice(shared), rng.choice((0, 0, 3, 20, 40)))) for _ in range(3)] + [Body(rng.randbytes(WIDTH)), ONE]
+        result.append(asset(number, simprints={"X": [Simprint(body, place * 10, 10) for place, body in enumerate(bodies)]}))
+    return result
+
+
+def brute_force(assets: list[Asset], queries: list[Body], limit: int) -> list[tuple[Key, float, list[tuple[Body, Body, float, int, int]]]]:
+    """The contract's formulas, asset by asset."""
+    stored = {item.key: (item.simprints or {})["X"] for item in assets}
+    freq: dict[Body, int] = {}
+    for simprints in stored.values():
+        for body in {simprint.body for simprint in simprints}:
+            freq[body] = freq.get(body, 0) + 1
+
+    def idf(body: Body) -> float:
+        return math.log(1 + len(assets) / (1 + freq.get(body, 0)))
+
+    def similarity(one: Body, two: Body) -> float:
+        return 1 - (int.from_bytes(one, "big") ^ int.from_bytes(two, "big")).bit_count() / (8 * WIDTH)
+
+    results = []
+    for asset_key, simprints in stored.items():
+        chunks = []
+        numerator = denominator = 0.0
+        for query in queries:
+            value, body = min((-similarity(query, simprint.body), simprint.body) for simprint in simprints)
+            if -value < 0.75:
+                denominator += idf(query)
+                continue
+            offset = next(simprint.offset for simprint in simprints if simprint.body == body)
+            chunks.append((query, body, -value, freq[body], offset))
+            numerator += idf(body) * -value
+            denominator += idf(body)
+        if chunks:
+            results.append((asset_key, numerator / denominator, chunks))
+    return sorted(results, key=lambda result: (-round(result[1], 12), result[0]))[:limit]
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("limit", [1, 5, 1000])
+def test_answers_equal_brute_force(tmp_path: Path, seed: int, limit: int) -> None:
+    """Random queries with and without the text that every asset quotes, with the tail sealed in between."""
+    rng = random.Random(seed)
+    assets = corpus(rng, 600)
+    with opened(tmp_path) as engine:
+        create(engine)
+        add(engine, *assets[:400])
+        settle(engine)
+        add(engine, *assets[400:])
+        for _ in range(8):
+            picked = [rng.choice((rng.choice(assets).simprints or {})["X"]).body for _ in range(rng.randrange(1, 6))]
+            queries = [Body(flipped(body, rng.choice((0, 2, 10)))) for body in picked]
+            answer = ask(engine, limit=limit, X=queries)
+            expected = brute_force(assets, queries, limit)
+            assert [match.key for match in answer.chunk_matches] == [found[0] for found in expected]
+            for match, (_, score, chunks) in zip(answer.chunk_matches, expected, strict=True):
+                assert match.score == pytest.approx(score, abs=1e-9)
+                assert [(c.query, c.match, c.score, c.freq, c.offset) for c in match.types["X"].chunks] == chunks
+            assert not answer.truncated
+
+
+def test_bound_on_postings_cuts_the_search_and_says_so(tmp_path: Path) -> None:
+    """The rarest are read first, so the asset that shares more than the common text stays on top, with its whole score."""
+    with opened(tmp_path, msgspec.structs.replace(SMALL, max_chunk_postings=50)) as engine:
+        create(engine)
+        add(engine, *(asset(number, simprints={"X": [Simprint(ONE, 0, 1)]}) for number in range(400)))
+        add(engine, asset(999, simprints={"X": [Simprint(ONE, 0, 1), Simprint(OTHER, 0, 1)]}))
+        answer = ask(engine, limit=1000, X=[ONE, OTHER])
+        assert answer.truncated
+        assert numbers(answer) == [999, *range(49)]
+        assert answer.chunk_matches[0].types["X"].matches == 2
+
+
+def test_common_text_is_not_read_when_the_answer_is_decided(tmp_path: Path) -> None:
+    """A full answer of better assets makes the rest a question about those few; the bound is never reached."""
+    with opened(tmp_path, Options(disk_free_min_bytes=0, max_chunk_postings=100)) as engine:
+        create(engine)
+        add(engine, *(asset(number, simprints={"X": [Simprint(ONE, 0, 1)]}) for number in range(400)))
+        add(engine, *(asset(1000 + number, simprints={"X": [Simprint(ONE, 0, 1), Simprint(OTHER, 0, 1)]}) for number in range(5)))
+        answer = ask(engine, limit=5, X=[ONE, OTHER])
+        assert not answer.truncated
+        assert numbers(answer) == [1000, 1001, 1002, 1003, 1004]
+        assert {match.score for match in answer.chunk_matches} == {1.0}
