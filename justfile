@@ -39,11 +39,11 @@ soak *args:
 # Against iscc-search and faiss on the same data.
 bench *args:
     {{ bin }}/python -m bench.kernels
-    {{ bin }}/python -m bench.service {{ args }}
+    {{ bin }}/python -m bench {{ args }}
 
 # Our own figures as the data grows to 1 million assets, with a plot.
 bench-large *args:
-    {{ bin }}/python -m bench.service --sizes 10000,100000,1000000 --out bench/growth.json --plot bench/growth.svg {{ args }}
+    {{ bin }}/python -m bench --large {{ args }}
 
 # Builds the container image with Debian's buildah and runs it once. As root, on Debian.
 image-test *args:

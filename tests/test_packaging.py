@@ -146,13 +146,6 @@ def test_constraints_cover_every_dependency() -> None:
         assert requirement.specifier.contains(exact[canonicalize_name(requirement.name)], prereleases=True), requirement
 
 
-def test_constraints_hold_nothing_that_is_not_installed() -> None:
-    """Each constraint is of a package that is installed here or belongs to the benchmarks alone."""
-    bench_only = {"contourpy", "cycler", "faiss-cpu", "fonttools", "kiwisolver", "matplotlib", "pillow", "pyparsing"}
-    needed = {canonicalize_name(requirement.name) for requirement in closure(requirements())}
-    assert pins().keys() - needed <= bench_only
-
-
 def test_no_file_names_a_registry_or_a_home() -> None:
     """No kept file names a package registry, an option that points to one, or a path below somebody's home."""
     found = []
