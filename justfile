@@ -47,4 +47,4 @@ bench-large *args:
 
 # Builds the container image with Debian's buildah and runs it once. As root, on Debian.
 image-test *args:
-    {{ bin }}/python infra/image_test.py {{ args }}
+    python3 infra/image_test.py {{ args }}
