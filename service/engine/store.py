@@ -206,7 +206,7 @@ class Store:
         if free < disk_free_min:
             raise NoSpace(
                 f"the disk of {self.path.parent} has {free >> 20} MB left and {disk_free_min >> 20} MB are kept free "
-                "(ISCC_SEARCH_DISK_FREE_MIN): nothing was stored; free space and send the request again"
+                "(ISCC_SEARCH_DISK_FREE_MIN_BYTES): nothing was stored; free space and send the request again"
             )
 
     def file_bytes(self) -> int:
