@@ -1,0 +1,62 @@
+"""Seeded entries and queries in which near-duplicates, shared bodies, mixed lengths and several units of a type are common."""
+
+from __future__ import annotations
+
+import random
+
+from tests.system.model import CONTENT, DATA, INSTANCE, ISCC, META, SEMANTIC, WIDE, Entry, make_unit, text
+
+LENGTHS = (8, 16, 24, 32)
+KINDS = ((META, 0), (SEMANTIC, 0), (CONTENT, 0), (CONTENT, 1), (DATA, 0), (INSTANCE, 0))
+COMPOSITE_LENGTHS = (1, 2, 3, 5, 6, 7)
+FIRST_TIME_US = 1_700_000_000_000_000
+FAMILIES = 6
+FLIPS = (0, 0, 1, 2, 5, 13, 40)  # of 256 bits
+
+
+class Entries:
+    """A source of entries. The bodies of each kind are variations of a few, so that much matches much."""
+
+    def __init__(self, seed: int, lengths: tuple[int, ...] = LENGTHS) -> None:
+        self.rng = random.Random(seed)
+        self._lengths = lengths
+        self._families = {kind: [self.rng.randbytes(32) for _ in range(FAMILIES)] for kind in KINDS}
+
+    def entry(self, iscc_id: str) -> Entry:
+        entry: Entry = {"iscc_id": iscc_id, **self.query()}
+        if self.rng.random() < 0.5:
+            entry["metadata"] = {"name": f"name {self.rng.randrange(1000)}", "n": self.rng.randrange(1 << 40)}
+        return entry
+
+    def query(self) -> Entry:
+        """By units mostly, else by code."""
+        if self.rng.random() < 0.3:
+            return {"iscc_code": text(self._code())}
+        kinds = self.rng.choices(KINDS, k=self.rng.randint(2, 6))
+        return {"units": [text(make_unit(*kind, self._body(kind))) for kind in kinds]}
+
+    def _code(self) -> bytes:
+        if self.rng.random() < 0.2:
+            return (
+                bytes([ISCC << 4 | WIDE, 0]) + self._body((DATA, 0))[:16].ljust(16, b"\1") + self._body((INSTANCE, 0))[:16].ljust(16, b"\2")
+            )
+        length = self.rng.choice(COMPOSITE_LENGTHS)
+        optional = [kind for bit, kind in ((4, (META, 0)), (2, (SEMANTIC, 0)), (1, (CONTENT, 0))) if length & bit]
+        bodies = [self._body(kind)[:8] for kind in (*optional, (DATA, 0), (INSTANCE, 0))]
+        return bytes([ISCC << 4, length]) + b"".join(bodies)
+
+    def _body(self, kind: tuple[int, int]) -> bytes:
+        body = int.from_bytes(self.rng.choice(self._families[kind]), "big")
+        for bit in self.rng.sample(range(256), self.rng.choice(FLIPS)):
+            body ^= 1 << bit
+        return body.to_bytes(32, "big")[: self.rng.choice(self._lengths)]
+
+
+def iscc_id(number: int, realm: int = 0) -> str:
+    """ISCC-IDs that ascend with the number."""
+    return text(bytes([0x60 | realm, 0x10]) + ((FIRST_TIME_US + number) << 12).to_bytes(8, "big"))
+
+
+def random_unit(rng: random.Random, kind: tuple[int, int], length: int = 32) -> str:
+    """A unit that nothing else resembles."""
+    return text(make_unit(*kind, rng.randbytes(length)))
