@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from service.engine import codes
 from service.engine.columns import Columns
 from service.engine.errors import Conflict, Invalid, NotFound, Unfit
-from service.engine.postings import Code, PostingChanges
+from service.engine.postings import PostingChanges
 from service.engine.requests import (
     AddAssets,
     Answer,
@@ -91,6 +91,7 @@ class _Request:
         self._columns = columns
         self._postings = PostingChanges()
         self._types: dict[str, TypeRow] = {}
+        self._prefixes: dict[str, bytes] = {}
         self._grown = 0
         self.changed = False
         self.dropped: int | None = None
@@ -129,9 +130,7 @@ class _Request:
         if stored is None:
             raise asset_not_found(request.realm, request.key)
         simprints = self._stored_simprints(index, request.key)
-        for code in _unit_codes(records.decode(stored)) | self._simprint_codes(index, simprints):
-            self._named_type(index, code[0])
-            self._postings.remove(code, request.key)
+        self._postings.remove(self._unit_codes(index, records.decode(stored)) | self._simprint_codes(index, simprints), request.key)
         for name in simprints:
             self._put_simprints(index, request.key, name, b"", simprints[name])
         self._txn.delete(record_key, db=self._store.assets)
@@ -168,8 +167,8 @@ class _Request:
         record = StoredAsset(asset.code, asset.units, asset.metadata)
         packed = encode(record)
         if packed != stored:
-            before = _unit_codes(records.decode(stored)) if stored is not None else set()
-            self._replace_codes(index, asset.key, before, _unit_codes(record))
+            before = self._unit_codes(index, records.decode(stored)) if stored is not None else set()
+            self._replace_codes(asset.key, before, self._unit_codes(index, record))
             self._txn.put(u32(index.number) + asset.key, packed, db=self._store.assets)
             self._grown += len(packed) - len(stored) if stored is not None else len(packed) + _RECORD_KEY_BYTES
             index.assets += stored is None
@@ -185,7 +184,7 @@ class _Request:
         self.changed = True
         for name in after:
             self._named_type(index, name)
-        self._replace_codes(index, key, self._simprint_codes(index, before), self._simprint_codes(index, after))
+        self._replace_codes(key, self._simprint_codes(index, before), self._simprint_codes(index, after))
         for name in before.keys() | after.keys():
             self._put_simprints(index, key, name, after.get(name, b""), before.get(name, b""))
 
@@ -198,13 +197,14 @@ class _Request:
         overhead = len(place)
         self._grown += (len(packed) + overhead if packed else 0) - (len(before) + overhead if before else 0)
 
-    def _replace_codes(self, index: IndexRow, key: Key, before: set[Code], after: set[Code]) -> None:
-        for code in after - before:
-            self._named_type(index, code[0])
-            self._postings.add(code, key)
-        for code in before - after:
-            self._named_type(index, code[0])
-            self._postings.remove(code, key)
+    def _replace_codes(self, key: Key, before: set[bytes], after: set[bytes]) -> None:
+        self._postings.add(after - before, key)
+        if before:
+            self._postings.remove(before - after, key)
+
+    def _unit_codes(self, index: IndexRow, asset: StoredAsset) -> set[bytes]:
+        """Keys in `postings`."""
+        return {self._prefix(index, "u" + codes.unit_type(unit)) + codes.unit_body(unit) for unit in units_of(asset)}
 
     def _stored_simprints(self, index: IndexRow, key: Key) -> dict[str, bytes]:
         """The packed simprints of an asset by type name."""
@@ -216,8 +216,12 @@ class _Request:
             self._named_type(index, names[number])
         return {names[number]: packed for number, packed in stored.items()}
 
-    def _simprint_codes(self, index: IndexRow, packed: dict[str, bytes]) -> set[Code]:
-        return {(name, body) for name, found in packed.items() for body in simprint_bodies(found, self._named_type(index, name).width)}
+    def _simprint_codes(self, index: IndexRow, packed: dict[str, bytes]) -> set[bytes]:
+        result: set[bytes] = set()
+        for name, found in packed.items():
+            prefix = self._prefix(index, name)
+            result.update([prefix + body for body in simprint_bodies(found, self._types[name].width)])
+        return result
 
     def _require_widths(self, index: IndexRow, assets: list[Asset]) -> None:
         """The width of a simprint type is that of its first simprint; looked at before anything is stored."""
@@ -242,8 +246,16 @@ class _Request:
         if row is None:
             row = find_type(self._txn, self._store, index.number, name) or TypeRow(self._next_type_number(index))
             self._types[name] = row
-            self._postings.add_type(name, index.number, row)
+            self._prefixes[name] = self._postings.add_type(name, index.number, row)
         return row
+
+    def _prefix(self, index: IndexRow, name: str) -> bytes:
+        """What the codes of a type begin with."""
+        prefix = self._prefixes.get(name)
+        if prefix is None:
+            self._named_type(index, name)
+            prefix = self._prefixes[name]
+        return prefix
 
     def _next_type_number(self, index: IndexRow) -> int:
         index.types += 1
@@ -307,7 +319,3 @@ def units_of(asset: StoredAsset) -> list[Raw]:
     if asset.units is not None:
         return asset.units
     return codes.decompose(asset.code) if asset.code is not None else []
-
-
-def _unit_codes(asset: StoredAsset) -> set[Code]:
-    return {("u" + codes.unit_type(unit), codes.unit_body(unit)) for unit in units_of(asset)}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
 
@@ -10,8 +11,6 @@ from service.engine.columns import Columns
 from service.engine.requests import Key
 from service.engine.store import Store, Transaction, TypeRow, column_key, posting_prefix, u64
 
-Code = tuple[str, bytes]
-"""Type name with its kind (`uCONTENT_TEXT_V0`, `sCONTENT_TEXT_V0`) and body."""
 POSTING_BYTES = 8
 PREFIX_BYTES = 8
 
@@ -22,21 +21,19 @@ class PostingChanges:
     def __init__(self) -> None:
         self._added: list[tuple[bytes, Key]] = []
         self._removed: list[tuple[bytes, Key]] = []
-        self._prefixes: dict[str, bytes] = {}
         self._types: dict[bytes, tuple[str, TypeRow]] = {}
 
-    def add_type(self, name: str, index: int, row: TypeRow) -> None:
-        """Every type is named before its codes."""
-        if name not in self._prefixes:
-            prefix = posting_prefix(index, row.number)
-            self._prefixes[name] = prefix
-            self._types[prefix] = (name, row)
+    def add_type(self, name: str, index: int, row: TypeRow) -> bytes:
+        """Every type is named before its codes. Returns what its codes begin with."""
+        prefix = posting_prefix(index, row.number)
+        self._types[prefix] = (name, row)
+        return prefix
 
-    def add(self, code: Code, key: Key) -> None:
-        self._added.append((self._prefixes[code[0]] + code[1], key))
+    def add(self, codes: Iterable[bytes], key: Key) -> None:
+        self._added += [(code, key) for code in codes]
 
-    def remove(self, code: Code, key: Key) -> None:
-        self._removed.append((self._prefixes[code[0]] + code[1], key))
+    def remove(self, codes: Iterable[bytes], key: Key) -> None:
+        self._removed += [(code, key) for code in codes]
 
     def carry_out(self, txn: Transaction, store: Store, columns: Columns, index: int) -> int:
         """Returns by how many bytes the postings grew. Removal comes first: a code that goes and comes in one request gets a new row."""
@@ -53,11 +50,11 @@ class PostingChanges:
         with txn.cursor(db=store.postings) as cursor:
             alive = set(cursor.getmulti(touched, values=False))
         gone = [code for code in touched if code not in alive]
-        self._count(gone, -1)
-        for code in gone:
-            column = columns.get((index, self._types[code[:PREFIX_BYTES]][1].number, len(code) - PREFIX_BYTES))
+        for _, row, length, count in self._count(gone):
+            row.codes[length] -= count
+            column = columns.get((index, row.number, length))
             if column is not None:
-                column.dead += 1
+                column.dead += count
         return -POSTING_BYTES * len(self._removed) - sum(map(len, gone))
 
     def _add(self, txn: Transaction, store: Store, columns: Columns, index: int) -> int:
@@ -66,31 +63,32 @@ class PostingChanges:
         with txn.cursor(db=store.postings) as cursor:
             known = set(cursor.getmulti(touched, values=False))
             cursor.putmulti(self._added)
-        new = [code for code in touched if code not in known]
-        self._count(new, 1)
+        new = [code for code in touched if code not in known] if known else touched
+        for _, row, length, count in self._count(new):
+            row.codes[length] = row.codes.get(length, 0) + count
         self._append(txn, store, columns, index, new)
         return POSTING_BYTES * len(self._added) + sum(map(len, new))
 
-    def _count(self, codes: list[bytes], change: int) -> None:
-        for code in codes:
-            counts = self._types[code[:PREFIX_BYTES]][1].codes
-            length = len(code) - PREFIX_BYTES
-            counts[length] = counts.get(length, 0) + change
+    def _count(self, codes: list[bytes]) -> Iterator[tuple[str, TypeRow, int, int]]:
+        """Type, body length and number of the codes."""
+        for (prefix, size), count in Counter((code[:PREFIX_BYTES], len(code)) for code in codes).items():
+            name, row = self._types[prefix]
+            yield name, row, size - PREFIX_BYTES, count
 
     def _append(self, txn: Transaction, store: Store, columns: Columns, index: int, codes: list[bytes]) -> None:
         """Rows for new codes, in the columns and in `tail`. INSTANCE needs none: it is found by prefix in the postings."""
-        bodies: defaultdict[tuple[int, int], list[bytes]] = defaultdict(list)
+        bodies: defaultdict[tuple[bytes, int], list[bytes]] = defaultdict(list)
         for code in codes:
-            name, row = self._types[code[:PREFIX_BYTES]]
-            if not has_no_column(name):
-                bodies[row.number, len(code) - PREFIX_BYTES].append(code[PREFIX_BYTES:])
+            bodies[code[:PREFIX_BYTES], len(code) - PREFIX_BYTES].append(code[PREFIX_BYTES:])
         with txn.cursor(db=store.tail) as cursor:
-            for (type_number, length), found in bodies.items():
-                rows = columns.open((index, type_number, length)).append(found)
-                prefix = column_key(index, type_number, length)
-                cursor.putmulti([(prefix + u64(row), body) for row, body in zip(rows, found, strict=True)])
+            for (prefix, length), found in bodies.items():
+                name, row = self._types[prefix]
+                if not has_no_column(name):
+                    rows = columns.open((index, row.number, length)).append(found)
+                    place = column_key(index, row.number, length)
+                    cursor.putmulti([(place + u64(number), body) for number, body in zip(rows, found, strict=True)])
 
 
 def has_no_column(name: str) -> bool:
-    """True for types that are matched by prefix in the postings alone."""
+    """True for types that are matched by prefix in the postings alone. The name is that of the type with its kind."""
     return name.startswith("uINSTANCE")
