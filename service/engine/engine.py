@@ -15,7 +15,7 @@ import msgspec
 
 from service.engine.columns import Columns
 from service.engine.errors import Conflict, Damaged, EngineError, Fatal, Invalid, NotFound, Unfit
-from service.engine.files import DirectoryLock
+from service.engine.files import DirectoryLock, sync_directory
 from service.engine.group import Group, asset_not_found, find_index, require_realm, types_of, units_of
 from service.engine.opening import open_columns, rebuild
 from service.engine.options import Options
@@ -28,6 +28,7 @@ from service.engine.store import (
     Store,
     Transaction,
     asset_simprints,
+    check_header,
     index_rows,
     records,
     sequence_of,
@@ -36,10 +37,12 @@ from service.engine.store import (
 )
 from service.engine.tiers import Tiers
 from service.engine.upkeep import Report, Tally, Upkeep
+from service.engine.walk import require_whole
 
 T = TypeVar("T")
 LIVE = "live"
 SEGMENTS = "segments"
+CLEAN = "clean"
 REFUSALS = (Conflict, Invalid, NotFound, Unfit)
 STALE_VIEWS_MAX = 1_000
 
@@ -70,7 +73,9 @@ class Engine:
         refuse_foreign(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self._lock = DirectoryLock(directory)
+        self._clean = directory / CLEAN
         try:
+            self._require_whole(directory / LIVE)
             self._open(directory / LIVE)
         except BaseException:
             self._lock.release()
@@ -80,6 +85,15 @@ class Engine:
     def open(cls, directory: Path, options: Options, *, on_event: Report) -> Engine:
         """Locks the directory, opens LMDB, maps segments and reads the tail. Raises Locked or Damaged."""
         return cls(directory, options, on_event)
+
+    def _require_whole(self, live: Path) -> None:
+        """After a stop that was not clean every page is read once, so that a damaged one is an error now and not a crash later."""
+        if self._clean.exists():
+            self._clean.unlink()
+            sync_directory(self._clean.parent)
+        elif (live / "data.mdb").exists():
+            check_header(live / "data.mdb")
+            require_whole(live)
 
     def _open(self, live: Path) -> None:
         self._files = live / SEGMENTS
@@ -118,6 +132,9 @@ class Engine:
         """Only after every call of `commit` and of the reads has returned."""
         self._upkeep.stop()
         self._store.close()
+        if self._upkeep.fatal is None:
+            self._clean.touch()
+            sync_directory(self._clean.parent)
         self._lock.release()
 
     def commit(self, requests: Sequence[Request]) -> list[Answer | EngineError]:

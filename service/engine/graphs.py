@@ -4,11 +4,12 @@ A key of a graph is the first row of the run of rows whose bodies begin with the
 an index of metric hamming and type b1; nothing else knows its format, and every graph can be built again from its segment.
 
 A file is built by a child process and searched through views that belong to one thread each. usearch is imported when the first graph
-is opened or built, because the import takes a third of a second.
+was built or checked, because the import takes a third of a second.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from usearch.index import Index
 
 BATCH_ROWS = 1000
-BUILD_S_MAX = 4 * 3600.0
+BUILD_S_MAX = 1800.0
 CHILD = "service.engine.graph_build"
 ROOT = Path(__file__).parents[2]
 
@@ -59,15 +60,23 @@ class GraphFile(msgspec.Struct, frozen=True, array_like=True):
 
 def settings_for(bits: int) -> GraphSettings:
     """The cheapest settings that found 0.99 of the ten best matches in `bench/graphs.py`, with a margin."""
-    return GraphSettings(connectivity=48 if bits == 64 else 64, expansion_add=96, expansion_search=112, neighbours=100)
+    return GraphSettings(connectivity=64, expansion_add=96, expansion_search=128 if bits == 64 else 144, neighbours=100)
 
 
 def check(path: Path, file: GraphFile) -> bool:
     """True when the file is the one that was built. Comes before the first search: usearch dies on a damaged file, or answers wrongly."""
     try:
-        return path.stat().st_size == file.size and digest_of(path) == file.digest
+        whole = path.stat().st_size == file.size and digest_of(path) == file.digest
     except OSError:
         return False  # what cannot be read cannot be searched; it is built again like a damaged one
+    if whole:
+        _load()
+    return whole
+
+
+def _load() -> None:
+    """Imports usearch on the background thread, so that the first search of a graph does not wait for it."""
+    importlib.import_module("usearch.index")
 
 
 class _Opened(threading.local):
@@ -94,7 +103,10 @@ class Views:
         if len(query) * 8 != bits:
             raise GraphFailed(f"query does not fit the graph {graph.name} bits={bits} query_bits={len(query) * 8}")
         # One vector a call: in a batch, usearch takes the GIL again for each vector and waits for it behind busy threads.
-        found = self._index(graph, bits, settings).search(np.frombuffer(query, np.uint8), settings.neighbours, threads=1)
+        try:
+            found = self._index(graph, bits, settings).search(np.frombuffer(query, np.uint8), settings.neighbours, threads=1)
+        except RuntimeError as error:
+            raise GraphFailed(f"cannot search the graph {graph}: {error}") from error
         return list(zip(found.keys.tolist(), map(int, found.distances.tolist()), strict=True))
 
     def forget(self, names: Iterable[str]) -> None:
@@ -121,10 +133,7 @@ def _open(path: Path, bits: int) -> Index:
     from usearch.index import Index
 
     index = Index(ndim=bits, metric="hamming", dtype="b1", enable_key_lookups=False)
-    try:
-        index.view(path)
-    except RuntimeError as error:
-        raise GraphFailed(f"cannot open the graph {path}: {error}") from error
+    index.view(path)
     if index.ndim != bits:
         raise GraphFailed(f"the graph {path} has another length expected={bits} got={index.ndim}")
     return index
@@ -174,11 +183,13 @@ class Builder:
         numbers = (rows, words, bits, settings.connectivity, settings.expansion_add)
         command = [sys.executable, "-m", CHILD, str(segment.absolute()), str(target.absolute()), *map(str, numbers)]
         try:
-            return self._result(*self._run(command))
+            graph = self._result(*self._run(command))
         except GraphFailed as error:
             for path in (target, target.with_name(target.name + TEMPORARY)):
                 path.unlink(missing_ok=True)
             raise GraphFailed(f"graph was not built: {error} segment={segment.name} bits={bits}") from error
+        _load()
+        return graph
 
     def stop(self) -> None:
         """Ends a running child; `build` raises from now on. May be called twice."""

@@ -149,7 +149,7 @@ class Store:
         self.path = directory / "data.mdb"
         if not self.path.exists():
             _create(directory, map_bytes)
-        _check_header(self.path)
+        check_header(self.path)
         self._env = _open(directory, map_bytes)
         self._env.reader_check()
         with self._env.begin() as txn:
@@ -286,7 +286,7 @@ def _create(directory: Path, map_bytes: int) -> None:
     sync_directory(directory.parent)
 
 
-def _check_header(path: Path) -> None:
+def check_header(path: Path) -> None:
     """What LMDB itself does not check before it maps a file: a cut file would be SIGBUS, an empty one silently a new index."""
     size = path.stat().st_size
     advice = "it is damaged: move it away and restore a copy (`tidepool verify` tells more)"

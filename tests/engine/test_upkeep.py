@@ -178,6 +178,26 @@ def test_damaged_lmdb_file_is_a_clear_error_and_is_left_as_it_is(tmp_path: Path,
     assert path.read_bytes() == content
 
 
+def test_damaged_page_is_found_at_the_start_after_a_crash(tmp_path: Path) -> None:
+    """Reading it would end this process: a child reads every page first. A page that nothing uses does not matter."""
+    with opened(tmp_path) as engine:
+        create(engine)
+        units = fill(engine, 100)
+    path = tmp_path / "live" / "data.mdb"
+    whole = path.read_bytes()
+    refused = 0
+    for page in range(2, 30, 2):
+        (tmp_path / "clean").unlink(missing_ok=True)
+        path.write_bytes(whole[: page * 4096] + bytes(4096) + whole[(page + 1) * 4096 :])
+        try:
+            with opened(tmp_path) as engine:
+                assert all(finds(engine, found) == [number] for number, found in enumerate(units))
+        except Damaged as error:
+            assert f"{path} is damaged, reading it ends with" in str(error)  # noqa: PT017 - both outcomes are right, a crash is not
+            refused += 1
+    assert refused > 5
+
+
 def test_missing_lmdb_file_beside_segments_is_an_error(tmp_path: Path) -> None:
     """An empty index in its place would look like success."""
     with opened(tmp_path) as engine:
