@@ -75,13 +75,15 @@ def random_codes(generator: np.random.Generator, bits: int, count: int) -> Codes
 
 
 def flipped(generator: np.random.Generator, codes: Codes, most: int) -> Codes:
-    """Each code with 0 to `most` bits changed; a bit that is hit twice is as it was."""
+    """Each code with 0 to `most` bits changed: each steps through its bits by an odd number, so none is met twice."""
     codes = codes.copy()
-    changes = generator.integers(0, most + 1, len(codes))
+    count, bits = len(codes), codes.shape[1] * 64
+    changes = generator.integers(0, most + 1, count)
+    first, step = generator.integers(0, bits, count), generator.integers(0, bits // 2, count) * 2 + 1
     for number in range(most):
         rows = np.flatnonzero(changes > number)
-        words = generator.integers(0, codes.shape[1], len(rows))
-        codes[rows, words] ^= np.uint64(1) << generator.integers(0, 64, len(rows), np.uint64)
+        places = (first[rows] + number * step[rows]) % bits
+        codes[rows, places // 64] ^= np.uint64(1) << (places % 64).astype(np.uint64)
     return codes
 
 

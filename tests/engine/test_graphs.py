@@ -166,7 +166,7 @@ def test_file_that_is_missing(segment: Segment, target: Path) -> None:
     graph = segment.build(Builder(), target)
     target.unlink()
     assert not check(target, graph)
-    with pytest.raises(GraphFailed, match="cannot open"):
+    with pytest.raises(GraphFailed, match="cannot search"):
         Views().search(target, 64, segment.body(0), QUICK)
 
 
