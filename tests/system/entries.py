@@ -57,6 +57,7 @@ def iscc_id(number: int, realm: int = 0) -> str:
     return text(bytes([0x60 | realm, 0x10]) + ((FIRST_TIME_US + number) << 12).to_bytes(8, "big"))
 
 
-def random_unit(rng: random.Random, kind: tuple[int, int], length: int = 32) -> str:
-    """A unit that nothing else resembles."""
-    return text(make_unit(*kind, rng.randbytes(length)))
+def unique_entry(rng: random.Random, number: str) -> Entry:
+    """An entry of four units that nothing else resembles."""
+    kinds = ((META, 0), (CONTENT, 0), (DATA, 0), (INSTANCE, 0))
+    return {"iscc_id": number, "units": [text(make_unit(*kind, rng.randbytes(rng.choice((24, 32))))) for kind in kinds]}

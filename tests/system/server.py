@@ -30,9 +30,7 @@ class Server:
     The log stands beside the directory and keeps growing over restarts.
     """
 
-    def __init__(
-        self, directory: Path, *, command: tuple[str, ...] = (), variables: dict[str, str] | None = None, **settings: object
-    ) -> None:
+    def __init__(self, directory: Path, **settings: object) -> None:
         self.directory = directory
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
@@ -42,7 +40,11 @@ class Server:
 
     def __enter__(self) -> Self:
         self.start()
-        self.wait_ready()
+        try:
+            self.wait_ready()
+        except BaseException:
+            self.end()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -66,7 +68,6 @@ class Server:
         try:
             wait_until(lambda: self._ready() or self.process.poll() is not None, seconds, "the service to be ready")
         except TimeoutError as error:
-            self.end()
             raise AssertionError(f"{error}\n{self.log()}") from error
         assert self.process.poll() is None, f"the service ended with {self.process.returncode}\n{self.log()}"
         return time.monotonic() - started

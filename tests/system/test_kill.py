@@ -11,17 +11,16 @@ from typing import NamedTuple
 import pytest
 
 from tests.system.client import Client, Lost, Refused, metrics
-from tests.system.entries import iscc_id, random_unit
-from tests.system.model import CONTENT, DATA, INSTANCE, META, Entry
+from tests.system.entries import iscc_id, unique_entry
+from tests.system.lookup import ENGINE, all_graphs_built, find_wholly
+from tests.system.model import Entry
 from tests.system.server import Server, wait_until
 
 INDEX = "works"
 WRITERS = 4
 ASSETS = 120  # of each writer
 BATCH_MAX = 8
-ENTRIES_PER_SEARCH = 16  # of four units: as many as one search may have
 OUTDATED_KEPT = 2  # contents of an asset that must not match any more
-ENGINE = "tidepool_engine_"
 BACKGROUND = ("segments_sealed", "segments_rewritten", "graphs_built")
 
 State = dict[str, Entry | None]
@@ -94,12 +93,7 @@ class Writer:
         return {self.rng.choice(self.ids): None}
 
     def _addition(self) -> State:
-        return {number: self.entry(number) for number in self.rng.sample(self.ids, self.rng.randint(1, BATCH_MAX))}
-
-    def entry(self, number: str) -> Entry:
-        """Content that nothing else resembles."""
-        kinds = ((META, 0), (CONTENT, 0), (DATA, 0), (INSTANCE, 0))
-        return {"iscc_id": number, "units": [random_unit(self.rng, kind, self.rng.choice((24, 32))) for kind in kinds]}
+        return {number: unique_entry(self.rng, number) for number in self.rng.sample(self.ids, self.rng.randint(1, BATCH_MAX))}
 
 
 class Siege:
@@ -145,29 +139,14 @@ class Siege:
         present = [entry for writer in self._writers for entry in writer.known.values() if entry is not None]
         outdated = [entry for writer in self._writers for entries in writer.outdated.values() for entry in entries]
         assert client.index(INDEX).body["assets"] == len(present)
-        for part in parts(present):
-            assert found_by_units(client, part) == {entry["iscc_id"]: 1.0 for entry in part}
-        for part in parts(outdated):
-            assert found_by_units(client, part) == {}, "outdated content still matches"
+        assert find_wholly(client, INDEX, present) == {entry["iscc_id"] for entry in present}
+        assert find_wholly(client, INDEX, outdated) == set(), "outdated content still matches"
 
 
 def stored(client: Client, number: str) -> Entry | None:
     answer = client.get(INDEX, number)
     assert answer.status in (200, 404), answer
     return answer.body if answer.status == 200 else None
-
-
-def parts(entries: list[Entry]) -> list[list[Entry]]:
-    return [entries[at : at + ENTRIES_PER_SEARCH] for at in range(0, len(entries), ENTRIES_PER_SEARCH)]
-
-
-def found_by_units(client: Client, entries: list[Entry]) -> dict[str, float]:
-    """ISCC-IDs and scores of what one search with all units of the entries finds; every unit type of a match must match wholly."""
-    answer = client.search(INDEX, {"units": [unit for entry in entries for unit in entry["units"]]}, limit=1000)
-    assert answer.status == 200, answer
-    matches = answer.body["global_matches"]
-    assert all(set(match["types"].values()) == {1.0} and len(match["types"]) == 4 for match in matches), matches
-    return {match["iscc_id"]: match["score"] for match in matches}
 
 
 EXACT = {"SEGMENT_CODES": 64}
@@ -195,9 +174,9 @@ def test_a_graph_build_ends_with_its_parent(tmp_path: Path) -> None:
     """A killed service leaves no process behind that goes on writing into the directory, and the graphs are built after the restart."""
     with Server(tmp_path / "data", **GRAPHS) as server, Client(server.port) as client:
         client.create_index(INDEX)
-        writer = Writer(1)
+        rng = random.Random(4)
         for _ in range(4):
-            entries = [writer.entry(number) for number in writer.ids]
+            entries = [unique_entry(rng, iscc_id(number)) for number in range(ASSETS)]
             assert client.add(INDEX, entries).status == 201
         wait_until(lambda: bool(children(server.process.pid)), 60, "a graph build")
         builders = children(server.process.pid)
@@ -205,10 +184,9 @@ def test_a_graph_build_ends_with_its_parent(tmp_path: Path) -> None:
         server.kill()
         wait_until(lambda: not any(is_running(builder) for builder in builders), 10, "the builders to end")
         server.restart()
-        wait_until(lambda: all_built(server.port), 120, "graphs of all segments")
+        wait_until(lambda: all_graphs_built(server.port), 120, "graphs of all segments")
         assert not list((tmp_path / "data" / "live" / "segments").glob("*.tmp"))
-        asked = entries[:ENTRIES_PER_SEARCH]
-        assert found_by_units(client, asked) == {entry["iscc_id"]: 1.0 for entry in asked}
+        assert find_wholly(client, INDEX, entries) == {entry["iscc_id"] for entry in entries}
 
 
 @pytest.mark.soak
@@ -217,11 +195,6 @@ def test_nothing_acknowledged_is_lost_in_fifty_kills(tmp_path: Path, settings: d
     """The same at full size."""
     with Server(tmp_path / "data", **settings) as server:
         Siege(server, 3).run(kills=50)
-
-
-def all_built(port: int) -> bool:
-    engine = metrics(port)
-    return engine[ENGINE + "segment_rows"] == engine[ENGINE + "graph_rows"] > 0
 
 
 def children(process: int) -> list[int]:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.system.client import Answer, Client, metrics
 from tests.system.entries import LENGTHS, Entries, iscc_id
+from tests.system.lookup import ENGINE
 from tests.system.model import Entry, Match, Model, raw
 from tests.system.server import Server, wait_until
 
@@ -20,7 +21,6 @@ SCORE_TOLERANCE = 1e-9
 GRAPH_SECONDS = 120.0
 LIMITS = (1, 2, 5, 20, 100, 1000)
 
-ENGINE = "tidepool_engine_"
 BACKGROUND = ("segments_sealed", "segments_rewritten", "keys_purged", "graphs_built")
 
 EXACT = {"SEGMENT_CODES": 16}
