@@ -215,8 +215,8 @@ class Engine:
         units_search = UnitSearch(txn, sequence, self._store, self._columns, self._tiers, self._options)
         matches, truncated = units_search.run(row, units, limit, leave_out=query.key)
         simprints = self._own_simprints(txn, row, query.key) if query.key is not None else query.simprints
-        simprint_search = SimprintSearch(txn, sequence, self._store, self._columns, self._options)
-        chunk_matches, cut = simprint_search.run(row, simprints, limit, leave_out=query.key)
+        simprint_search = SimprintSearch(txn, sequence, self._store, self._columns, self._tiers, self._options)
+        chunk_matches, cut = simprint_search.run(row, simprints, limit, leave_out=query.key, exact=query.exact)
         return SearchAnswer(matches, chunk_matches, truncated or cut, asset, simprints)
 
     def _own_simprints(self, txn: Transaction, row: IndexRow, key: Key) -> dict[str, list[Body]]:

@@ -91,6 +91,8 @@ class Query(msgspec.Struct, frozen=True):
     simprints: dict[str, list[Body]]
     realm: int = 0
     key: Key | None = None
+    exact: bool = False
+    """Identical simprints only."""
 
 
 class Match(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.engine.engine import Engine
 from service.engine.options import Options
-from service.engine.requests import DeleteAsset
+from service.engine.requests import Body, DeleteAsset, Query, Simprint
 from tests.engine.building import META, Events, add, asset, create, do, flipped, key, opened, search, settle, unit
 
 GRAPHS = Options(segment_codes=256, disk_free_min_bytes=0, exact_max_codes=500)
@@ -111,3 +111,18 @@ def test_graphs_can_be_switched_off(tmp_path: Path) -> None:
         settle(engine)
         assert (engine.stats().graphs, engine.stats().done.graphs_built) == (0, 0)
         assert all(finds(engine, body) == [number] for number, body in enumerate(bodies))
+
+
+def test_simprints_are_searched_through_graphs_with_the_answers_of_the_exact_tier(tmp_path: Path) -> None:
+    """Whatever a graph finds of an asset, all that the asset matches counts."""
+    rng = random.Random(9)
+    bodies = [[Body(rng.randbytes(16)) for _ in range(5)] for _ in range(300)]
+    with opened(tmp_path, GRAPHS) as engine:
+        create(engine)
+        add(engine, *(asset(number, simprints={"X": [Simprint(body, 0, 1) for body in own]}) for number, own in enumerate(bodies)))
+        queries = [Query([], {"X": [Body(flipped(body, 12)) for body in own[:3]]}) for own in bodies]
+        before = [engine.search("a", query, 10).chunk_matches for query in queries]
+        settle(engine)
+        assert engine.stats().graphs > 1
+        assert [engine.search("a", query, 10).chunk_matches for query in queries] == before
+        assert all(len(matches[0].types["X"].chunks) == 3 for matches in before)

@@ -177,3 +177,13 @@ def test_common_text_is_not_read_when_the_answer_is_decided(tmp_path: Path) -> N
         assert not answer.truncated
         assert numbers(answer) == [1000, 1001, 1002, 1003, 1004]
         assert {match.score for match in answer.chunk_matches} == {1.0}
+
+
+def test_exact_search_takes_identical_simprints_only(tmp_path: Path) -> None:
+    """A near one is no match, however near."""
+    with opened(tmp_path) as engine:
+        create(engine)
+        near = Body(flipped(ONE, 1))
+        add(engine, asset(1, simprints={"X": [Simprint(ONE, 0, 1)]}), asset(2, simprints={"X": [Simprint(near, 0, 1)]}))
+        assert numbers(ask(engine, X=[ONE])) == [1, 2]
+        assert numbers(engine.search("a", Query([], {"X": [ONE]}, exact=True), 10)) == [1]
