@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import mmap
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import msgspec
 import numpy as np
 import uvloop
 
+from bench.cpu import others_share, used
 from bench.wire import ends_path
 
 
@@ -26,6 +26,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     requests: str
     port: int
+    server: int  # process id
     connections: int
     seconds: float
     cycle: bool
@@ -39,6 +40,8 @@ class Result(msgspec.Struct, frozen=True):
     p50_ms: float
     p99_ms: float
     generator_cpu_s: float
+    server_cpu_s: float
+    others_share: float  # of the processor time of the machine
 
 
 class Feed:
@@ -134,15 +137,16 @@ async def run(plan: Plan) -> Result:
     feed, loop = Feed(plan), asyncio.get_running_loop()
     outcomes: list[asyncio.Future[None]] = [loop.create_future() for _ in range(plan.connections)]
     opened = [await _open(feed, outcome, plan.port) for outcome in outcomes]
-    cpu_before, started = _cpu_s(), time.perf_counter()
+    before, started = used(plan.server), time.perf_counter()
     feed.deadline = started + plan.seconds
     for connection, transport in opened:
         connection.begin(transport)
     await asyncio.gather(*outcomes)
-    elapsed, cpu = time.perf_counter() - started, _cpu_s() - cpu_before
+    elapsed, after = time.perf_counter() - started, used(plan.server)
     _store(feed)
     p50, p99 = np.percentile(np.array(feed.latencies) * 1000, [50, 99]).tolist()
-    return Result(len(feed.latencies), elapsed, p50, p99, cpu)
+    share = others_share(before, after, elapsed)
+    return Result(len(feed.latencies), elapsed, p50, p99, after.own - before.own, after.server - before.server, share)
 
 
 async def _open(feed: Feed, outcome: asyncio.Future[None], port: int) -> tuple[Connection, asyncio.WriteTransport]:
@@ -161,11 +165,6 @@ def _store(feed: Feed) -> None:
         Path(feed.plan.bodies).write_bytes(msgspec.msgpack.encode(feed.bodies))
     if feed.plan.latencies is not None:
         np.save(feed.plan.latencies, np.array(feed.latencies))
-
-
-def _cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":

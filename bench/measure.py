@@ -6,7 +6,6 @@ so that the time to get ready is that of a full data set whose last writes are s
 
 from __future__ import annotations
 
-import base64
 import subprocess
 import sys
 import time
@@ -15,16 +14,17 @@ from pathlib import Path
 
 import msgspec
 
-from bench.data import SIMILAR_TYPES, Assets, Queries, make_assets, make_queries, unit_texts
 from bench.load import Plan, Result
 from bench.servers import Server, Target
-from bench.truth import Quality, Truth, judge
+from bench.truth import Match, Quality, Truth, judge
 from bench.wire import ASSETS_PER_BATCH, INDEX, add_requests, request, search_requests, write_requests
+from tests.corpus import Asset, Corpus
 
 INGEST_CONNECTIONS = 4
 WARM_UP_S = 2.0
 QUERIES = 1_000
 JUDGED_QUERIES = 300
+ASSETS_PER_CLUSTER = 20
 CHECKED_ASSETS = 150
 RECOVERY_BUDGET_S = 30.0
 SEED = 20_261_120
@@ -33,11 +33,12 @@ Say = Callable[[str], None]
 
 
 class DataSet(msgspec.Struct, frozen=True):
-    """`assets` are ingested and searched, `late` are added just before the kill. The other members are files of ready-made requests."""
+    """`corpus` is ingested and searched, `late` is added just before the kill. The paths are files of ready-made requests."""
 
-    assets: Assets
-    late: Assets
-    queries: Queries
+    bits: int
+    corpus: Corpus
+    late: Corpus
+    judged_queries: list[Asset]
     adds: Path
     late_adds: Path
     searches: Path
@@ -64,8 +65,7 @@ class Measured(msgspec.Struct, frozen=True):
     version: str
     assets: int
     bits: int
-    ingest_s: float
-    ingest_rate: float
+    ingest: Result
     ingested: int
     memory_bytes: int
     noop: Result | None = None
@@ -83,19 +83,23 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 def make_data_set(directory: Path, count: int, bits: int) -> DataSet:
-    late = max(ASSETS_PER_BATCH, count // 100)
-    everything = make_assets(count + late, bits, SEED)
-    assets, late_assets = everything.part(0, count), everything.part(count, count + late)
-    queries = make_queries(assets, QUERIES, SEED)
-    judged = [body[:JUDGED_QUERIES] for body in queries.bodies]
+    def corpus(seed: int, size: int, first_id: int) -> Corpus:
+        clusters = -(-size // ASSETS_PER_CLUSTER)
+        return Corpus(seed, clusters=clusters, per_cluster=ASSETS_PER_CLUSTER, unit_bits=bits, first_id=first_id, with_codes=True)
+
+    main = corpus(SEED, count, 0)
+    late = corpus(SEED + 1, max(ASSETS_PER_BATCH, count // 100), main.size)
+    queries = main.queries(SEED + 2, QUERIES)
+    judged = queries[:JUDGED_QUERIES]
     return DataSet(
-        assets,
-        late_assets,
-        queries,
-        write_requests(directory / "adds", add_requests(assets)),
-        write_requests(directory / "late_adds", add_requests(late_assets)),
-        write_requests(directory / "searches", search_requests(queries.bodies, 10)),
-        write_requests(directory / "searches_100", search_requests(queries.bodies, 100)),
+        bits,
+        main,
+        late,
+        judged,
+        write_requests(directory / "adds", add_requests(main)),
+        write_requests(directory / "late_adds", add_requests(late)),
+        write_requests(directory / "searches", search_requests(queries, 10)),
+        write_requests(directory / "searches_100", search_requests(queries, 100)),
         write_requests(directory / "judged", search_requests(judged, 10)),
         write_requests(directory / "judged_100", search_requests(judged, 100)),
         write_requests(directory / "noop", [request("GET", "/healthz")]),
@@ -110,7 +114,7 @@ def measure(target: Target, data: DataSet, directory: Path, seconds: float, time
         server.wait_ready()
         server.post("/indexes", {"name": INDEX})
         measured = _ingest(server, data, time_limit_s, say)
-        if measured.ingested < len(data.assets):
+        if measured.ingested < data.corpus.size:
             return measured
         return _restarts(server, data, _searches(server, data, measured, seconds, say), say)
     finally:
@@ -118,16 +122,15 @@ def measure(target: Target, data: DataSet, directory: Path, seconds: float, time
 
 
 def _ingest(server: Server, data: DataSet, time_limit_s: float, say: Say) -> Measured:
-    result = load(Plan(str(data.adds), server.port, INGEST_CONNECTIONS, time_limit_s, cycle=False))
-    ingested = min(result.requests * ASSETS_PER_BATCH, len(data.assets))
+    result = load(Plan(str(data.adds), server.port, server.process.pid, INGEST_CONNECTIONS, time_limit_s, cycle=False))
+    ingested = min(result.requests * ASSETS_PER_BATCH, data.corpus.size)
     say(f"{server.target.name}: {ingested} assets in {result.elapsed_s:.1f} s, {ingested / result.elapsed_s:.0f} a second")
     return Measured(
         server.target.name,
         server.target.version,
-        len(data.assets),
-        data.assets.bodies[0].shape[1] * 8,
-        result.elapsed_s,
-        ingested / result.elapsed_s,
+        data.corpus.size,
+        data.bits,
+        result,
         ingested,
         server.anonymous_bytes(),
     )
@@ -135,8 +138,8 @@ def _ingest(server: Server, data: DataSet, time_limit_s: float, say: Say) -> Mea
 
 def _searches(server: Server, data: DataSet, measured: Measured, seconds: float, say: Say) -> Measured:
     def timed(file: Path, connections: int) -> Result:
-        load(Plan(str(file), server.port, connections, WARM_UP_S, cycle=True))
-        result = load(Plan(str(file), server.port, connections, seconds, cycle=True))
+        load(Plan(str(file), server.port, server.process.pid, connections, WARM_UP_S, cycle=True))
+        result = load(Plan(str(file), server.port, server.process.pid, connections, seconds, cycle=True))
         rate = result.requests / result.elapsed_s
         say(f"{server.target.name}: {file.name} with {connections} clients: p50 {result.p50_ms:.2f} ms, {rate:.0f} a second")
         return result
@@ -156,9 +159,9 @@ def _searches(server: Server, data: DataSet, measured: Measured, seconds: float,
 def _quality(server: Server, data: DataSet, searches: Path) -> Quality:
     """Of the first ten results, whatever the limit of the searches."""
     bodies = searches.with_suffix(".answers")
-    load(Plan(str(searches), server.port, INGEST_CONNECTIONS, RECOVERY_BUDGET_S * 10, cycle=False, bodies=str(bodies)))
+    load(Plan(str(searches), server.port, server.process.pid, INGEST_CONNECTIONS, RECOVERY_BUDGET_S * 10, cycle=False, bodies=str(bodies)))
     answers = [_matches(answer)[:10] for answer in msgspec.msgpack.decode(bodies.read_bytes(), type=list[bytes])]
-    return judge(Truth(data.assets), data.assets, data.queries, answers, 10)
+    return judge(Truth(data.corpus), data.judged_queries, answers, 10)
 
 
 def _restarts(server: Server, data: DataSet, measured: Measured, say: Say) -> Measured:
@@ -168,9 +171,8 @@ def _restarts(server: Server, data: DataSet, measured: Measured, say: Say) -> Me
     server.start()
     server.wait_ready()
     start_s = time.perf_counter() - started
-    load(Plan(str(data.searches), server.port, 1, WARM_UP_S, cycle=True))
+    load(Plan(str(data.searches), server.port, server.process.pid, 1, WARM_UP_S, cycle=True))
     memory = server.anonymous_bytes()
-    load(Plan(str(data.late_adds), server.port, INGEST_CONNECTIONS, RECOVERY_BUDGET_S * 10, cycle=False))
     crash = _crash(server, data)
     say(f"{server.target.name}: stopped in {stop_s:.2f} s, started in {start_s:.2f} s, after SIGKILL {crash}")
     return msgspec.structs.replace(
@@ -179,7 +181,8 @@ def _restarts(server: Server, data: DataSet, measured: Measured, say: Say) -> Me
 
 
 def _crash(server: Server, data: DataSet) -> Crash:
-    samples = _samples(data.late) | _samples(data.assets)
+    samples = _samples(data.late) | _samples(data.corpus)  # made before, so that nothing stands between the last answer and the kill
+    load(Plan(str(data.late_adds), server.port, server.process.pid, INGEST_CONNECTIONS, RECOVERY_BUDGET_S * 10, cycle=False))
     server.kill()
     killed = time.perf_counter()
     server.start()
@@ -193,16 +196,16 @@ def _crash(server: Server, data: DataSet) -> Crash:
     return Crash(ready_s, None if missing else begun, len(samples), missing_at_ready, len(missing))
 
 
-def _samples(assets: Assets) -> dict[int, list[str]]:
-    """Key and units of assets spread evenly. Without INSTANCE: the others are what a derived index holds."""
-    step = max(1, len(assets) // CHECKED_ASSETS)
-    units = unit_texts([body[::step] for body in assets.bodies[:SIMILAR_TYPES]])
-    return dict(zip(assets.keys[::step].tolist(), units, strict=True))
+def _samples(corpus: Corpus) -> dict[str, Asset]:
+    """ISCC-ID and query of assets spread evenly. Without INSTANCE: the other units are what a derived index holds."""
+    step = max(1, corpus.size // CHECKED_ASSETS)
+    assets = [corpus.assets(row, row + 1)[0] for row in range(0, corpus.size, step)]
+    return {asset["iscc_id"]: {"units": asset["units"][:-1]} for asset in assets}
 
 
-def _missing(server: Server, samples: dict[int, list[str]]) -> dict[int, list[str]]:
+def _missing(server: Server, samples: dict[str, Asset]) -> dict[str, Asset]:
     path = f"/indexes/{INDEX}/search?limit=100"
-    return {key: units for key, units in samples.items() if key not in dict(_matches(server.post(path, {"units": units})))}
+    return {iscc_id: query for iscc_id, query in samples.items() if iscc_id not in dict(_matches(server.post(path, query)))}
 
 
 class _Match(msgspec.Struct, frozen=True):
@@ -214,9 +217,8 @@ class _Answer(msgspec.Struct, frozen=True):
     global_matches: list[_Match]
 
 
-def _matches(answer: bytes) -> list[tuple[int, float]]:
-    matches = msgspec.json.decode(answer, type=_Answer).global_matches
-    return [(int.from_bytes(base64.b32decode(match.iscc_id[5:])[2:], "big"), match.score) for match in matches]
+def _matches(answer: bytes) -> list[Match]:
+    return [(match.iscc_id, match.score) for match in msgspec.json.decode(answer, type=_Answer).global_matches]
 
 
 def load(plan: Plan) -> Result:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import msgspec
 
+from bench.cpu import family
+
 START_BUDGET_S = 300
 STOP_BUDGET_S = 300
 POLL_INTERVAL_S = 0.005
@@ -107,7 +109,7 @@ class Server:
 
     def anonymous_bytes(self) -> int:
         """Resident anonymous memory of the process and its children."""
-        return sum(_anonymous_bytes(process) for process in _family(self.process.pid))
+        return sum(_anonymous_bytes(process) for process in family(self.process.pid))
 
     def disk_bytes(self) -> int:
         """Allocated bytes, so that a sparse file counts what it takes."""
@@ -119,14 +121,6 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _family(process: int) -> list[int]:
-    found = [process]
-    for task in Path(f"/proc/{process}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += _family(int(child))
-    return found
 
 
 def _anonymous_bytes(process: int) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from bench.measure import Measured, make_data_set, measure
-from bench.report import Run, comparison, growth, header, make_run
+from bench.report import Run, comparison, growth, header, make_run, quietness
 from bench.servers import Target, ours, reference
 from tests.system.reference import reference_python
 
@@ -24,7 +24,7 @@ def main() -> None:
     run = make_run(measured, arguments.seconds)
     if arguments.out is not None:
         arguments.out.write_bytes(msgspec.json.format(msgspec.json.encode(run)))
-    print(f"\n{header(run)}\n\n{_table(run, grown=bool(arguments.sizes))}")
+    print(f"\n{header(run)}. {quietness(run)}\n\n{growth(run.measured) if arguments.sizes else comparison(run)}")
     if arguments.plot is not None:
         from bench.plot import draw  # matplotlib is wanted for this alone
 
@@ -47,12 +47,6 @@ def _measure(targets: list[Target], directory: Path, size: int, arguments: argpa
         _say(f"{size} assets are being made")
         data = make_data_set(Path(name), size, arguments.bits)
         return [measure(target, data, Path(name) / target.name, arguments.seconds, arguments.time_limit, _say) for target in targets]
-
-
-def _table(run: Run, *, grown: bool) -> str:
-    if grown:
-        return growth(run.measured)
-    return comparison(run.measured[0], run.measured[1] if len(run.measured) > 1 else None)
 
 
 def _say(text: str) -> None:

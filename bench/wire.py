@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from bench.data import Assets, Bytes, code_texts, id_texts, unit_texts
+from tests.corpus import Asset, Corpus
 
 INDEX = "bench"
 ASSETS_PER_BATCH = 100
@@ -20,15 +20,14 @@ def request(method: str, path: str, body: bytes = b"") -> bytes:
     return head + kind + b"\r\n" + body
 
 
-def add_requests(assets: Assets) -> Iterator[bytes]:
-    path = f"/indexes/{INDEX}/assets"
-    for start in range(0, len(assets), ASSETS_PER_BATCH):
-        yield request("POST", path, msgspec.json.encode(_documents(assets.part(start, start + ASSETS_PER_BATCH), start)))
+def add_requests(corpus: Corpus) -> Iterator[bytes]:
+    for batch in corpus.batches(ASSETS_PER_BATCH):
+        yield request("POST", f"/indexes/{INDEX}/assets", msgspec.json.encode(batch))
 
 
-def search_requests(bodies: list[Bytes], limit: int) -> Iterator[bytes]:
-    for units in unit_texts(bodies):
-        yield request("POST", f"/indexes/{INDEX}/search?limit={limit}", msgspec.json.encode({"units": units}))
+def search_requests(queries: list[Asset], limit: int) -> Iterator[bytes]:
+    for query in queries:
+        yield request("POST", f"/indexes/{INDEX}/search?limit={limit}", msgspec.json.encode(query))
 
 
 def write_requests(path: Path, requests: Iterable[bytes]) -> Path:
@@ -45,16 +44,3 @@ def write_requests(path: Path, requests: Iterable[bytes]) -> Path:
 
 def ends_path(path: Path) -> Path:
     return path.with_suffix(".ends.npy")
-
-
-def _documents(assets: Assets, start: int) -> list[dict[str, object]]:
-    rows = zip(id_texts(assets), code_texts(assets), unit_texts(assets.bodies), strict=True)
-    return [
-        {
-            "iscc_id": iscc_id,
-            "iscc_code": code,
-            "units": units,
-            "metadata": {"name": f"Document {start + i}", "source": f"https://example.com/documents/{start + i}"},
-        }
-        for i, (iscc_id, code, units) in enumerate(rows)
-    ]
