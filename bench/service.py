@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from bench.measure import Measured, make_data_set, measure
-from bench.report import Run, comparison, growth, header, make_run, quietness
+from bench.report import comparison, growth, header, make_run, quietness
 from bench.servers import Target, ours, reference
 from tests.system.reference import reference_python
 
