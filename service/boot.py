@@ -62,6 +62,11 @@ class Boot:
     def state(self) -> State:
         return self._state
 
+    @property
+    def end(self) -> End | None:
+        """Why the process cannot go on, once that is so."""
+        return self._end
+
     def start(self, patience_s: float) -> End | None:
         """Begins to open. Comes back once the directory is open, or cannot be opened (then with the reason), or after `patience_s`."""
         self._thread.start()
@@ -97,7 +102,8 @@ class Boot:
     def close(self, timeout_s: float) -> bool:
         """Finishes what waits, then closes the engine. True when everything ended in time; then the directory is free."""
         deadline = time.monotonic() + timeout_s
-        self._thread.join(timeout_s)
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
         lanes = [lane for lane in (self._reads, self._writes, self._observer) if lane is not None]
         closed = [lane.close(max(0.0, deadline - time.monotonic())) for lane in lanes]
         if self._thread.is_alive() or not all(closed):

@@ -8,9 +8,11 @@ from pathlib import Path
 import click
 
 from service import __version__
+from service.engine.errors import EngineError
 from service.logs import logger, set_up
 from service.settings import Settings, SettingsError, load_process
 
+EXIT_FAILED = 1
 EXIT_SETTINGS = 2
 EXIT_PROBLEMS = 4
 
@@ -37,7 +39,11 @@ def serve(host: str | None, port: str | None) -> None:
 def verify(directory: Path | None) -> None:
     from service.engine.verify import verify as find_problems
 
-    problems = find_problems(directory or _settings({}).directory)
+    try:
+        problems = find_problems(directory or _settings({}).directory)
+    except EngineError as error:
+        click.echo(f"tidepool: {error}", err=True)
+        sys.exit(EXIT_FAILED)
     for problem in problems:
         click.echo(problem, err=True)
     if problems:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from service.engine.errors import Busy, EngineError
+from service.engine.errors import Busy, EngineError, NoSpace
 from service.engine.requests import Answer, Request
 
 T = TypeVar("T")
@@ -82,7 +82,8 @@ class _Waiting(NamedTuple):
 class WriteLane:
     """One thread that commits all writes that wait as one group. Lives as long as the process; `submit` is called on the event loop.
 
-    Whatever `commit` raises ends the lane: nobody knows what is on the disk. `on_fatal` is then called once, on the lane's thread.
+    Whatever `commit` raises, NoSpace excepted, ends the lane: nobody knows what is on the disk. `on_fatal` is then called once, on the
+    lane's thread.
     """
 
     def __init__(
@@ -146,7 +147,11 @@ class WriteLane:
 
     def _commit_group(self, group: list[_Waiting]) -> None:
         started = time.perf_counter()
-        results = self._commit([waiting.request for waiting in group])
+        results: Sequence[Result]
+        try:
+            results = self._commit([waiting.request for waiting in group])
+        except NoSpace as error:  # nothing of the group was stored, and the next one may fit
+            results = [error] * len(group)
         self._on_commit(len(group), time.perf_counter() - started)
         _call(group[0].future, self._resolve, group, results)
 

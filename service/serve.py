@@ -105,7 +105,8 @@ async def _serve(settings: Settings, metrics: Metrics, boot: Boot) -> End:
 
 
 def _call(loop: asyncio.AbstractEventLoop, finish: Callable[[End], None], end: End) -> None:
-    loop.call_soon_threadsafe(finish, end)
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(finish, end)
 
 
 async def _drain(settings: Settings, boot: Boot, server: Server, serving: asyncio.Task[None], end: End) -> End:
@@ -119,6 +120,7 @@ async def _drain(settings: Settings, boot: Boot, server: Server, serving: asynci
     left = settings.drain_seconds - (time.monotonic() - started)
     closed = await asyncio.to_thread(boot.close, left)
     event(logging.INFO, "stopped", seconds=round(time.monotonic() - started, 3))
+    end = boot.end or end
     if closed or end.code:
         return end
     return End(EXIT_FAILED, "the engine did not close in time; everything that was acknowledged is stored")

@@ -5,6 +5,7 @@ Runs on the read lane. Nothing here looks at what is stored.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ import msgspec
 from service.api.access import Limits
 from service.api.errors import BadRequest, Unprocessable, unprocessable
 from service.api.jsontext import UNNAMED, Place, check_text, count_elements, decode
-from service.api.schema import IsccEntry, IsccIndex, IsccQuery, IsccSimprint, Problem, QuerySimprintText
+from service.api.schema import Chunks, IsccEntry, IsccIndex, IsccQuery, IsccSimprint, Problem, QueryChunks
 from service.engine import codes
 from service.engine.codes import CodeError
 from service.engine.requests import AddAssets, Asset, Body, CreateIndex, Query, Simprint
@@ -25,18 +26,26 @@ PROBLEMS_MAX = 20
 COMMAS_MAX = 500_000
 """Bodies with more are counted before they are decoded, so that a list of millions of small things is not built only to be refused."""
 
+_INDEX_NAME = re.compile("[a-z][a-z0-9]{0,31}", re.ASCII)
 _ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _ENTRY = msgspec.json.Decoder(IsccEntry)
 _QUERY = msgspec.json.Decoder(IsccQuery)
 _INDEX = msgspec.json.Decoder(IsccIndex)
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_CHUNKS = msgspec.json.Decoder(list[IsccSimprint])
-_QUERY_CHUNKS = msgspec.json.Decoder(list[QuerySimprintText])
+_CHUNKS = msgspec.json.Decoder(Chunks)
+_QUERY_CHUNKS = msgspec.json.Decoder(QueryChunks)
 
 
 def decode_index(body: bytes) -> CreateIndex:
-    return CreateIndex(decode(_INDEX, check_text(body), ["body"]).name)
+    name = decode(_INDEX, check_text(body), ["body"]).name
+    if not is_index_name(name):
+        raise unprocessable(["body", "name"], "a name is a lower-case letter, then letters and digits, 32 at most", "type_error")
+    return CreateIndex(name)
+
+
+def is_index_name(name: str) -> bool:
+    return _INDEX_NAME.fullmatch(name) is not None
 
 
 def decode_query(body: bytes) -> IsccQuery:
@@ -132,12 +141,13 @@ def _named(error: Unprocessable, body: bytes | msgspec.Raw, chunks: msgspec.json
     problem = error.problems[0]
     if UNNAMED not in problem.loc or "simprints" not in problem.loc:
         return error
-    for name, raw in _MEMBERS.decode(_MEMBERS.decode(body)["simprints"]).items():
-        try:
+    try:
+        types = decode(_MEMBERS, decode(_MEMBERS, body, loc)["simprints"], loc)
+        for name, raw in types.items():
             decode(chunks, raw, [*loc, "simprints", name])
-        except Unprocessable as named:
-            return named
-    return unprocessable([part for part in problem.loc if part != UNNAMED], problem.msg, problem.type)
+    except Unprocessable as named:
+        return named
+    return error
 
 
 def _metadata(raw: msgspec.Raw | msgspec.UnsetType, loc: Place) -> bytes | None:

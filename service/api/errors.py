@@ -15,7 +15,7 @@ from litestar.types import ExceptionHandlersMap
 from service.api.reply import Reply, json_reply
 from service.api.schema import HttpError, InternalError, Problem, ValidationError
 from service.engine.codes import CodeError
-from service.engine.errors import Busy, Conflict, Damaged, EngineError, Fatal, Invalid, Locked, NoSpace, NotFound, Unfit
+from service.engine.errors import Busy, Conflict, EngineError, Invalid, NoSpace, NotFound, Unfit
 from service.logs import REQUEST_ID, logger
 
 RETRY_AFTER_SECONDS = 1
@@ -70,9 +70,7 @@ STATUSES: dict[type[Exception], int] = {
     TooLong: 414,
     Unprocessable: 422,
     Unfit: 422,
-    Damaged: 500,
-    Fatal: 500,
-    Locked: 500,
+    EngineError: 500,  # Damaged, Fatal: nothing that a client can put right
     Busy: 503,
     NotReady: 503,
     NoSpace: 507,
@@ -90,9 +88,10 @@ def exception_handlers() -> ExceptionHandlersMap:
 
 
 def to_reply(error: ApiError | EngineError) -> Reply:
-    status = STATUSES[type(error)]
+    status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
     if status == 500:
         logger.error("request failed: %s: %s", type(error).__name__, error)
+        return json_reply(status, msgspec.json.encode(InternalError(str(error), REQUEST_ID.get())))
     if isinstance(error, Unprocessable):
         return json_reply(status, msgspec.json.encode(ValidationError(detail=error.problems)))
     if isinstance(error, Unfit):
@@ -103,7 +102,7 @@ def to_reply(error: ApiError | EngineError) -> Reply:
 def _retry_after(error: Exception) -> dict[str, str]:
     if isinstance(error, NotReady):
         return {"retry-after": str(RETRY_AFTER_START_SECONDS)}
-    if isinstance(error, Busy | NoSpace):
+    if isinstance(error, Busy):
         return {"retry-after": str(RETRY_AFTER_SECONDS)}
     return {}
 

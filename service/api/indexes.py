@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from typing import Any
 
@@ -20,13 +19,11 @@ from service.engine.engine import Engine
 from service.engine.errors import NotFound
 from service.engine.requests import CreateIndex, DeleteIndex
 
-_NAME = re.compile("[a-z][a-z0-9]{0,31}", re.ASCII)
-
 
 def index_name(request: Request[Any, Any, Any]) -> str:
     """The index of the path. Raises NotFound for a name that no index can have."""
     name: str = request.scope["path_params"]["name"]
-    if _NAME.fullmatch(name) is None:
+    if not decode.is_index_name(name):
         raise NotFound(f"Index '{name}' not found")
     return name
 

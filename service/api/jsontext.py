@@ -9,10 +9,13 @@ from typing import TypeVar
 import msgspec
 
 from service.api.errors import unprocessable
+from service.api.schema import PATTERN_WORDS
 
 T = TypeVar("T")
 Place = list[str | int]
 
+CUT_OFF = "JSON is malformed: it ends too early, or half of a surrogate pair is missing"
+_TRUNCATED = "Input data was truncated"  # the decoder says this of both
 _SYNTAX = msgspec.json.Decoder(msgspec.Raw)
 _CONSTANTS = (b"NaN", b"Infinity")
 _PATH_STEP = re.compile(r"\.([A-Za-z_]+)|\[(\d+)\]|\[\.\.\.\]")
@@ -41,9 +44,10 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, loc: Pla
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         msg, _, path = str(error).partition(" - at `")
-        raise unprocessable([*loc, *_place(path)], msg, "type_error") from error
+        raise unprocessable([*loc, *_place(path)], _in_words(msg), "type_error") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise unprocessable(loc, str(error), "json_invalid") from error
+        msg = CUT_OFF if str(error) == _TRUNCATED else str(error)
+        raise unprocessable(loc, msg, "json_invalid") from error
     except RecursionError as error:
         raise unprocessable(loc, "the body is nested too deeply", "json_invalid") from error
 
@@ -87,6 +91,12 @@ def _reencoded(body: bytes) -> bytes:
 
 def _null(_: str) -> None:
     return None
+
+
+def _in_words(msg: str) -> str:
+    """A pattern tells people less than a sentence."""
+    before, _, pattern = msg.rstrip("'").partition("matching regex '")
+    return PATTERN_WORDS.get(pattern, msg) if before else msg
 
 
 def _place(path: str) -> Place:

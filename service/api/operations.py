@@ -162,7 +162,8 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Search by units, code, simprints or ISCC-ID",
         description=(
             "Assets with at least one unit at or above the match threshold, best first. The score of an asset depends on the query and "
-            "the asset alone, not on `limit`. Units of different lengths are compared over the shorter one; INSTANCE units match by identity."
+            "the asset alone, not on `limit`. Units of different lengths are compared over the shorter one; INSTANCE units match by "
+            "identity."
         ),
         body=IsccQuery,
         body_examples={"units": examples.QUERY_UNITS, "code": examples.QUERY_CODE, "iscc_id": examples.QUERY_ID},

@@ -12,10 +12,22 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
+_ID = "^ISCC:[A-Z2-7]{16}$"
+_CODE = "^ISCC:[A-Z2-7]{16,}$"
+_BASE64 = "^[A-Za-z0-9+/_=-]+$"
+_NAME = "^[a-z][a-z0-9]*$"
+PATTERN_WORDS = {
+    _ID: "expected an ISCC-ID: 'ISCC:' and 16 characters of base32 in upper case (A-Z, 2-7)",
+    _CODE: "expected an ISCC-CODE: 'ISCC:' and base32 in upper case (A-Z, 2-7), no padding",
+    _BASE64: "expected base64url: letters, digits, '-' and '_'",
+    _NAME: "expected a name: a lower-case letter, then lower-case letters and digits, 32 at most",
+}
+"""What a text that does not fit is told."""
+
 IsccId = Annotated[
     str,
     Meta(
-        pattern="^ISCC:[A-Z2-7]{16}$",
+        pattern=_ID,
         description="ISCC-ID of version 1: realm 0 (`ISCC:MAI…`) or realm 1 (`ISCC:MEI…`).",
         examples=["ISCC:MAIGBISBQHSAAEAB"],
     ),
@@ -23,7 +35,7 @@ IsccId = Annotated[
 IsccCodeText = Annotated[
     str,
     Meta(
-        pattern="^ISCC:[A-Z2-7]{16,}$",
+        pattern=_CODE,
         description="ISCC-CODE (or a lone ISCC-UNIT), canonical: upper case, no padding.",
         examples=["ISCC:KACZV4JC7CI7XOYQS5PRYKCXN3GLVMD7UMQ7CVVKJKJTNWKIIH34THY"],
     ),
@@ -37,22 +49,23 @@ IsccUnitText = Annotated[
 SimprintText = Annotated[
     str,
     Meta(
-        pattern="^[A-Za-z0-9+/_=-]+$",
+        pattern=_BASE64,
         min_length=11,
         description="Simprint of 64, 128, 192 or 256 bits without header, base64url without padding.",
         examples=["mDm7J-DD7Ao"],
     ),
 ]
 QuerySimprintText = Annotated[
-    str, Meta(pattern="^[A-Za-z0-9+/_=-]+$", description="Simprint to search for, base64url without padding.", examples=["mDm7J-DD7Ao"])
+    str, Meta(pattern=_BASE64, description="Simprint to search for, base64url without padding.", examples=["mDm7J-DD7Ao"])
 ]
+QueryChunks = Annotated[list[QuerySimprintText], Meta(min_length=1)]
 Score = Annotated[float, Meta(ge=0.0, le=1.0)]
 Uint32 = Annotated[int, Meta(ge=0, le=4294967295)]
 Count = Annotated[int, Meta(ge=0)]
 IndexName = Annotated[
     str,
     Meta(
-        pattern="^[a-z][a-z0-9]*$",
+        pattern=_NAME,
         min_length=1,
         max_length=32,
         description="Name of an index: a lower-case letter, then letters and digits.",
@@ -80,6 +93,9 @@ class IsccSimprint(msgspec.Struct, frozen=True):
     size: Annotated[Uint32, Meta(description="How long the chunk is, in the same unit.")]
 
 
+Chunks = Annotated[list[IsccSimprint], Meta(min_length=1)]
+
+
 class IsccEntry(msgspec.Struct, frozen=True):
     """An asset. An add replaces code, units and metadata wholly. `simprints` left out leaves stored ones, `{}` removes them."""
 
@@ -89,13 +105,7 @@ class IsccEntry(msgspec.Struct, frozen=True):
         Annotated[list[IsccUnitText], Meta(min_length=2, description="Units of the asset. Without them they are taken from `iscc_code`.")]
         | None
     ) = None
-    simprints: (
-        Annotated[
-            dict[str, Annotated[list[IsccSimprint], Meta(min_length=1)]],
-            Meta(description="Chunks by simprint type, such as `CONTENT_TEXT_V0`."),
-        ]
-        | None
-    ) = None
+    simprints: Annotated[dict[str, Chunks], Meta(description="Chunks by simprint type, such as `CONTENT_TEXT_V0`.")] | None = None
     metadata: (
         Annotated[Raw, Meta(description="Any JSON object. Kept as it was sent.", extra_json_schema={"type": ["object", "null"]})]
         | UnsetType
@@ -124,11 +134,7 @@ class IsccQuery(msgspec.Struct, frozen=True):
     iscc_id: IsccId | UnsetType | None = UNSET
     iscc_code: IsccCodeText | UnsetType | None = UNSET
     units: Annotated[list[IsccUnitText], Meta(min_length=1, description="Units to search for.")] | UnsetType | None = UNSET
-    simprints: (
-        Annotated[dict[str, Annotated[list[QuerySimprintText], Meta(min_length=1)]], Meta(description="Simprints to search for, by type.")]
-        | UnsetType
-        | None
-    ) = UNSET
+    simprints: Annotated[dict[str, QueryChunks], Meta(description="Simprints to search for, by type.")] | UnsetType | None = UNSET
 
 
 MatchMetadata = Annotated[

@@ -6,6 +6,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from litestar.enums import ScopeType
@@ -18,6 +19,8 @@ from service.telemetry import Metrics
 PATH_CHARS_MAX = 1024
 UNMATCHED = "unmatched"
 _METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"})
+_CLOSE = ((b"connection", b"close"),)
+"""Answers that come before the whole body was read say so: the server drops such a connection, and clients must not use it again."""
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -36,20 +39,26 @@ class Traffic:
         if scope["type"] != ScopeType.HTTP:
             return  # the server is started without websockets and lifespan
         started = time.perf_counter()
-        request_id = self._id(scope)
+        request_id, unread = self._look_at(scope["headers"])
         REQUEST_ID.set(request_id.decode())
         status = 500
+
+        async def receive_and_see() -> Any:
+            nonlocal unread
+            message = await receive()
+            unread = bool(message.get("more_body"))
+            return message
 
         async def send_with_id(message: Any) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id), *(_CLOSE if unread else ())]
             await send(message)
 
         self._in_flight += 1
         try:
-            await self._answer(scope, receive, send_with_id)
+            await self._answer(scope, receive_and_see if unread else receive, send_with_id)
         finally:
             self._in_flight -= 1
             self._note(scope, status, time.perf_counter() - started)
@@ -60,13 +69,19 @@ class Traffic:
         else:
             await self._app(scope, receive, send)
 
-    def _id(self, scope: Scope) -> bytes:
-        """The caller's own id when it is safe to write into a log, else a new one."""
-        sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
-        if sent is not None and _SAFE_ID.fullmatch(sent):
-            return sent
-        self._count += 1
-        return f"{self._prefix}-{self._count:x}".encode()
+    def _look_at(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, bool]:
+        """The id of the request, and whether it has a body. The caller's own id is taken when it is safe to write into a log."""
+        sent = b""
+        has_body = False
+        for name, value in headers:
+            if name == b"x-request-id":
+                sent = value
+            elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+                has_body = True
+        if not _SAFE_ID.fullmatch(sent):
+            self._count += 1
+            sent = f"{self._prefix}-{self._count:x}".encode()
+        return sent, has_body
 
     def _note(self, scope: HTTPScope, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
