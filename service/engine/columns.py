@@ -53,6 +53,13 @@ class Block:
     def room(self) -> int:
         return int(self.words.shape[1]) - self.count
 
+    def grown(self, capacity: int) -> Block:
+        """A larger block with the same rows."""
+        block = Block(self.words.shape[0] * WORD_BYTES, capacity)
+        block.words[:, : self.count] = self.words[:, : self.count]
+        block.count, block.end_row = self.count, self.end_row
+        return block
+
 
 class View(NamedTuple):
     """What one search holds of a column. `valid_from` is the oldest sequence that it is complete for."""
@@ -109,11 +116,15 @@ class Column:
         self._next_row = numbers[-1] + 1
 
     def _open_block(self) -> Block:
+        """The block that takes rows. A small one that is full is copied into one of twice its size: searches keep the old one."""
         segments, blocks, valid_from = self._state
         if blocks and blocks[-1].room:
             return blocks[-1]
-        capacity = min(self._block_rows_max, 2 * blocks[-1].count if blocks else BLOCK_ROWS_MIN)
-        block = Block(self.length, capacity)
+        if blocks and blocks[-1].count < self._block_rows_max:
+            block = blocks[-1].grown(min(self._block_rows_max, 2 * blocks[-1].count))
+            blocks = blocks[:-1]
+        else:
+            block = Block(self.length, min(self._block_rows_max, BLOCK_ROWS_MIN))
         self._state = (segments, (*blocks, block), valid_from)
         return block
 
@@ -122,7 +133,7 @@ class Column:
         chosen: list[Block] = []
         held = 0
         for block in self._state[1]:
-            if block.room:
+            if block.count < self._block_rows_max:
                 break
             chosen.append(block)
             held += block.count

@@ -10,6 +10,7 @@ import heapq
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
+from typing import NamedTuple
 
 from service.engine import codes, kernels, scoring
 from service.engine.columns import LENGTHS, WORD_BYTES, Column, Columns, Segment, Words, query_words, run_of, to_bodies
@@ -25,8 +26,17 @@ from service.engine.tiers import Tiers
 
 Hit = tuple[float, str, bytes]
 """Similarity, type name, key of the code in `postings`."""
+Near = list[tuple[float, bytes]]
+"""Similarities and bodies."""
 Found = dict[Key, dict[str, float]]
 """The best similarity of each candidate for each type."""
+
+
+class Wanted(NamedTuple):
+    """What the query has of one type."""
+
+    bodies: list[Body]
+    by_prefix: bool
 
 
 class UnitSearch:
@@ -43,35 +53,36 @@ class UnitSearch:
 
     def run(self, index: IndexRow, units: list[Raw], limit: int, *, leave_out: Key | None) -> tuple[list[Match], bool]:
         """The best `limit` matches in order, and whether more candidates existed than may be gathered."""
-        wanted = by_type(units)
-        hits = [hit for name, bodies in wanted.items() for hit in self._hits(index, name, bodies)]
+        wanted = {name: Wanted(bodies, has_no_column("u" + name)) for name, bodies in by_type(units).items()}
+        hits: list[Hit] = []
+        for name in wanted:
+            self._add_hits(index, name, wanted[name], hits)
         if self._columns.dropped(index.number):
             raise StaleView
-        found, truncated = self._gather(hits)
+        found, truncated = self._gather(hits, index.assets)
         if leave_out is not None:
             found.pop(leave_out, None)
         if truncated or self._approximate:
             found = {key: self._similarities(wanted, self._record(index, key)) for key in found}
-        best = self._best(wanted, found, limit)
+        best = self._best(found, limit)
         return [self._match(index, wanted, key, score, found[key]) for score, key in best], truncated
 
-    def _hits(self, index: IndexRow, name: str, bodies: list[Body]) -> Iterator[Hit]:
+    def _add_hits(self, index: IndexRow, name: str, wanted: Wanted, hits: list[Hit]) -> None:
         row = find_type(self._txn, self._store, index.number, "u" + name)
         if row is None:
             return
         prefix = posting_prefix(index.number, row.number)
-        if has_no_column("u" + name):
-            for body in bodies:
-                yield from ((1.0, name, code) for code in self._same_instance(prefix, body))
+        if wanted.by_prefix:
+            for body in wanted.bodies:
+                hits += [(1.0, name, code) for code in self._same_instance(prefix, body)]
             return
         in_graphs = self._options.graphs and sum(row.codes.values()) > self._options.exact_max_codes
-        for length in LENGTHS:
+        for length in row.codes:
             column = self._columns.get((index.number, row.number, length))
-            if column is None:
-                continue
-            for body in bodies:
-                compared = Body(body[: min(len(body), length)])
-                yield from ((similarity, name, prefix + found) for similarity, found in self._near(column, compared, in_graphs=in_graphs))
+            if column is not None:
+                for body in wanted.bodies:
+                    near = self._near(column, Body(body[:length]), in_graphs=in_graphs)
+                    hits += [(similarity, name, prefix + found) for similarity, found in near]
 
     def _same_instance(self, prefix: bytes, body: Body) -> Iterator[bytes]:
         """Stored bodies that begin with the query's, and those that the query's begins with."""
@@ -85,43 +96,47 @@ class UnitSearch:
                         return
                     yield key
 
-    def _near(self, column: Column, compared: Body, *, in_graphs: bool) -> Iterator[tuple[float, bytes]]:
+    def _near(self, column: Column, compared: Body, *, in_graphs: bool) -> Near:
         """Stored bodies of one length at or above the threshold, compared over the length of `compared`."""
         view = column.view()
         if view.valid_from > self._sequence:
             raise StaleView
-        bits = len(compared) * 8
-        radius = scoring.radius(bits, self._options.match_threshold)
+        radius = scoring.radius(len(compared) * 8, self._options.match_threshold)
+        near: Near = []
         if radius < 0:
-            return
+            return near
         words = query_words(compared)
         for segment in view.segments:
             rows = self._tiers.nearest(segment, compared) if in_graphs else None
             if rows is None:
-                yield from _scan(segment.words, segment.rows, words, radius)
+                near += _scan(segment.words, segment.rows, words, radius)
             else:
                 self._approximate = True
-                yield from self._from_graph(segment, rows, compared)
+                near += self._from_graph(segment, rows, compared)
         for block, count in view.blocks:
-            yield from _scan(block, count, words, radius)
+            near += _scan(block, count, words, radius)
+        return near
 
-    def _from_graph(self, segment: Segment, rows: list[int], compared: Body) -> Iterator[tuple[float, bytes]]:
+    def _from_graph(self, segment: Segment, rows: list[int], compared: Body) -> Near:
         """The runs that begin at `rows`, scored from the bodies themselves."""
+        near: Near = []
         for row in rows:
-            for body in to_bodies(run_of(segment.words, row, len(compared) // WORD_BYTES)):
-                similarity = scoring.similarity(compared, body)
-                if similarity < self._options.match_threshold:
-                    break
-                yield similarity, body
+            bodies = to_bodies(run_of(segment.words, row, len(compared) // WORD_BYTES))
+            similarity = scoring.similarity(compared, bodies[0])
+            if similarity >= self._options.match_threshold:
+                near += [(similarity, body) for body in bodies]
+        return near
 
-    def _gather(self, hits: list[Hit]) -> tuple[Found, bool]:
+    def _gather(self, hits: list[Hit], assets: int) -> tuple[Found, bool]:
         """Candidates from the highest similarity down, within one similarity by ISCC-ID, up to the bound."""
         found: Found = {}
         hits.sort(key=itemgetter(0), reverse=True)
         with self._txn.cursor(db=self._store.postings) as cursor:
+            if assets <= self._options.max_candidates:
+                _gather_all(cursor, found, hits)
+                return found, False
             for similarity, level in groupby(hits, itemgetter(0)):
-                names = {code: name for _, name, code in level}
-                if not self._gather_level(cursor, found, similarity, names):
+                if not self._gather_level(cursor, found, similarity, {code: name for _, name, code in level}):
                     return found, True
         return found, False
 
@@ -129,8 +144,7 @@ class UnitSearch:
         """False when the bound was reached and a candidate left out."""
         room = self._options.max_candidates - len(found)
         if sum(cursor.count() for code in names if cursor.set_key(code)) <= room:
-            for code, key in cursor.getmulti(names, dupdata=True, dupfixed_bytes=8):
-                found.setdefault(Key(key), {}).setdefault(names[code], similarity)
+            _gather_all(cursor, found, [(similarity, name, code) for code, name in names.items()])
             return True
         for key, name in heapq.merge(*(self._postings(code, name) for code, name in names.items())):
             if key not in found and len(found) >= self._options.max_candidates:
@@ -144,24 +158,21 @@ class UnitSearch:
                 for key in cursor.iternext_dup():
                     yield Key(key), name
 
-    def _best(self, wanted: dict[str, list[Body]], found: Found, limit: int) -> list[tuple[float, Key]]:
+    def _best(self, found: Found, limit: int) -> list[tuple[float, Key]]:
+        threshold, exponent = self._options.match_threshold, self._options.confidence_exponent
         scored = []
         for key, similarities in found.items():
-            score = scoring.score(
-                [similarities[name] for name in wanted if name in similarities],
-                self._options.match_threshold,
-                self._options.confidence_exponent,
-            )
+            score = scoring.score(similarities.values(), threshold, exponent)
             if score is not None:
                 scored.append((-score, key))
         return [(-score, key) for score, key in heapq.nsmallest(limit, scored)]
 
-    def _match(self, index: IndexRow, wanted: dict[str, list[Body]], key: Key, score: float, found: dict[str, float]) -> Match:
+    def _match(self, index: IndexRow, wanted: dict[str, Wanted], key: Key, score: float, found: dict[str, float]) -> Match:
         record = self._record(index, key)
-        missing = {name: bodies for name, bodies in wanted.items() if name not in found and not has_no_column("u" + name)}
-        types = found | self._similarities(missing, record) if missing else found
-        ordered = {name: types[name] for name in wanted if name in types}
-        return Match(index.realm, key, score, ordered, public_metadata(record.metadata))
+        missing = {name: asked for name, asked in wanted.items() if name not in found and not asked.by_prefix}
+        if missing:
+            found = found | self._similarities(missing, record)
+        return Match(index.realm, key, score, {name: found[name] for name in wanted if name in found}, public_metadata(record.metadata))
 
     def _record(self, index: IndexRow, key: Key) -> StoredAsset:
         """A posting and its record are written in one transaction: the record of a candidate is always there."""
@@ -170,15 +181,17 @@ class UnitSearch:
             raise Damaged(f"posting without a record index={index.number} key={key.hex()}: run `tidepool verify`")
         return records.decode(stored)
 
-    def _similarities(self, wanted: dict[str, list[Body]], record: StoredAsset) -> dict[str, float]:
+    def _similarities(self, wanted: dict[str, Wanted], record: StoredAsset) -> dict[str, float]:
         """The similarity of an asset for each type, from what is stored of it: the best pair counts."""
         stored = by_type(units_of(record))
         result = {}
-        for name, bodies in wanted.items():
-            if name in stored:
-                similarity = max(_pair(name, query, body) for query in bodies for body in stored[name])
-                if similarity > 0 or not has_no_column("u" + name):
-                    result[name] = similarity
+        for name, asked in wanted.items():
+            pairs = [(query, body) for query in asked.bodies for body in stored.get(name, ())]
+            if asked.by_prefix:
+                if any(query.startswith(body) or body.startswith(query) for query, body in pairs):
+                    result[name] = 1.0
+            elif pairs:
+                result[name] = max(scoring.similarity(query, body) for query, body in pairs)
         return result
 
 
@@ -193,17 +206,21 @@ def by_type(units: Iterable[Raw]) -> dict[str, list[Body]]:
     return wanted
 
 
-def _scan(columns: Words, count: int, query: Words, radius: int) -> Iterator[tuple[float, bytes]]:
-    """Similarity and body of the rows within the radius."""
-    _, rows, distances = kernels.range_scan(columns, count, query, radius)
-    if len(rows):
-        bits = query.shape[1] * 64
-        for body, distance in zip(to_bodies(columns[:, rows]), distances.tolist(), strict=True):
-            yield 1 - distance / bits, body
+def _scan(columns: Words, count: int, query: Words, radius: int) -> Near:
+    """The rows within the radius."""
+    hits = kernels.range_scan(columns, count, query, radius)
+    if not len(hits.row):
+        return []
+    bits = query.shape[1] * 64
+    similarities = (1 - hits.distance / bits).tolist()
+    return list(zip(similarities, to_bodies(columns[:, hits.row]), strict=True))
 
 
-def _pair(name: str, query: Body, stored: Body) -> float:
-    if has_no_column("u" + name):
-        shared = min(len(query), len(stored))
-        return float(query[:shared] == stored[:shared])
-    return scoring.similarity(query, stored)
+def _gather_all(cursor: Cursor, found: Found, hits: list[Hit]) -> None:
+    """The assets of codes in falling order of similarity: the first similarity of a type is the best."""
+    best: dict[bytes, Hit] = {}
+    for hit in hits:
+        best.setdefault(hit[2], hit)
+    for code, key in cursor.getmulti(best, dupdata=True, dupfixed_bytes=8):
+        similarity, name, _ = best[code]
+        found.setdefault(Key(key), {}).setdefault(name, similarity)
