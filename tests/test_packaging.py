@@ -24,7 +24,7 @@ BIN = Path(sys.executable).parent
 NOT_INSTALLED = {".c", ".md"}  # suffixes of files beside the modules that only developers read
 # The brackets keep this line from being what it looks for. A home of one letter, /home/x, is an example.
 FOREIGN = re.compile(
-    r"py[p]i\.(org|python)|python[h]osted\.org|npm[j]s\.(org|com)|inde[x]-url|fin[d]-links|(?<![\w.~])/(home|Users|roo[t])/\w"
+    r"py[p]i\.(org|python)|python[h]osted\.org|npm[j]s\.(org|com)|inde[x]-url|fin[d]-links|(?<![\w.~])/((home|Users)/\w{2}|roo[t]/\w)"
 )
 
 
