@@ -65,7 +65,7 @@ def test_a_segment_is_on_the_disk_before_its_name_is(server: Server, tmp_path: P
 
 @pytest.mark.parametrize("call", ["fdatasync", "pwrite64"])
 def test_a_failed_sync_is_never_acknowledged(server: Server, tmp_path: Path, call: str) -> None:
-    """When the disk reports an error at the commit, the write gets no success, the process ends, and the next one has what was acknowledged."""
+    """When the disk fails at the commit, the write gets no success, the process ends, and the next one has what was acknowledged."""
     data = str(tmp_path / "data" / "live" / "data.mdb")
     with (
         Client(server.port) as client,
