@@ -59,7 +59,7 @@ class GraphFile(msgspec.Struct, frozen=True, array_like=True):
 
 
 def settings_for(bits: int) -> GraphSettings:
-    """Found 0.99 of the ten best matches in `bench/graphs.py`, with a margin. Many edges that are chosen quickly cost least at that recall."""
+    """Found 0.99 of the ten best matches in `bench/graphs.py`, with a margin. Many edges, quickly chosen, cost least at that recall."""
     return GraphSettings(connectivity=64, expansion_add=96, expansion_search=128 if bits == 64 else 144, neighbours=100)
 
 
