@@ -12,23 +12,26 @@ from litestar.types import ASGIApp
 from service.api import assets, health, indexes, search, web
 from service.api.access import Access, Limits
 from service.api.auth import key_guard
+from service.api.body import Bodies
 from service.api.cors import Cors
 from service.api.errors import exception_handlers
 from service.api.reply import Reply
 from service.api.traffic import Traffic
+from service.logs import RequestLog
 from service.settings import Settings
 from service.telemetry import Metrics
 
 
-def create_app(access: Access, metrics: Metrics, settings: Settings) -> ASGIApp:
+def create_app(access: Access, metrics: Metrics, settings: Settings, log: RequestLog | None = None) -> ASGIApp:
     """An ASGI application without lifespan: the process around it opens and closes the engine."""
     inner = create_router(access, limits(settings), settings.api_secret)
-    return Traffic(Cors(inner, settings.cors_origins), metrics)
+    return Traffic(Cors(inner, settings.cors_origins), metrics, log)
 
 
 def create_router(access: Access, bounds: Limits, secret: str | None) -> Litestar:
     guards = [] if secret is None else [key_guard(secret)]
-    guarded = [part.routes(access, bounds, guards) for part in (indexes, assets, search)]
+    bodies = Bodies(access, bounds.read_queue_bytes)
+    guarded = [part.routes(access, bodies, bounds, guards) for part in (indexes, assets, search)]
     handlers = [*itertools.chain(*guarded), *health.routes(access), *web.routes(bounds)]
     return Litestar(
         route_handlers=[*_without_options(handlers), *handlers],
@@ -43,10 +46,12 @@ def limits(settings: Settings) -> Limits:
     return Limits(
         max_body_bytes=settings.max_body_bytes,
         max_query_bytes=settings.max_query_bytes,
+        read_queue_bytes=settings.read_queue_bytes,
         max_assets=settings.max_assets,
         max_units=settings.max_units,
         max_simprints=settings.max_simprints,
         max_query_simprints=settings.max_query_simprints,
+        max_metadata_bytes=settings.max_metadata_bytes,
         max_limit=settings.max_limit,
     )
 

@@ -72,9 +72,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_units: int
     max_simprints: int
     max_query_simprints: int
+    max_metadata_bytes: int
     max_limit: int
     read_threads: int
     read_queue: int
+    read_queue_bytes: int
     write_queue: int
     write_queue_bytes: int
     drain_seconds: int
@@ -260,9 +262,11 @@ SETTINGS: dict[str, tuple[str | None, str, Callable[[str], object]]] = {
     "MAX_UNITS": ("64", "units of one asset or one search", _integer(1, 10_000)),
     "MAX_SIMPRINTS": ("100000", "simprints of one asset", _integer(1, 10_000_000)),
     "MAX_QUERY_SIMPRINTS": ("1000", "simprints of one search", _integer(1, 1_000_000)),
+    "MAX_METADATA_BYTES": ("1048576", "bytes of the metadata of one asset", _integer(2, 1 << 30)),
     "MAX_LIMIT": ("1000", "highest `limit` of a search", _integer(1, 1_000_000)),
     "READ_THREADS": (None, "threads that search; without it one for each processor, at most 8", _integer(1, 64)),
     "READ_QUEUE": ("256", "searches that may wait for a thread; above that 503", _integer(1, 100_000)),
+    "READ_QUEUE_BYTES": ("268435456", "bytes of the requests that arrive or wait to be read; above that 503", _integer(1024, _BYTES_MAX)),
     "WRITE_QUEUE": ("1024", "writes that may wait for a commit; above that 503", _integer(1, 100_000)),
     "WRITE_QUEUE_BYTES": ("134217728", "bytes of the writes that wait; above that 503", _integer(1024, _BYTES_MAX)),
     "DRAIN_SECONDS": ("30", "time to finish accepted requests after SIGTERM", _integer(1, 3600)),

@@ -44,8 +44,10 @@ class Limits(msgspec.Struct, frozen=True):
 
     max_body_bytes: int = 32 << 20
     max_query_bytes: int = 1 << 20
+    read_queue_bytes: int = 256 << 20
     max_assets: int = 1000
     max_units: int = 64
     max_simprints: int = 100_000
     max_query_simprints: int = 1000
+    max_metadata_bytes: int = 1 << 20
     max_limit: int = 1000

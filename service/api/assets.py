@@ -12,7 +12,7 @@ from litestar.types import Guard
 
 from service.api import decode, render
 from service.api.access import Access, Limits
-from service.api.body import read_body
+from service.api.body import Bodies, Bound
 from service.api.indexes import index_name
 from service.api.reply import Reply, empty_reply, json_reply
 from service.api.schema import IsccAddResult
@@ -21,14 +21,15 @@ from service.engine.engine import Engine
 from service.engine.requests import AddAssets, Answer, DeleteAsset
 
 
-def routes(access: Access, limits: Limits, guards: list[Guard]) -> list[HTTPRouteHandler]:
+def routes(access: Access, bodies: Bodies, limits: Limits, guards: list[Guard]) -> list[HTTPRouteHandler]:
+    bound = Bound(limits.max_body_bytes, "MAX_BODY_BYTES")
+
     @post("/indexes/{name:str}/assets", guards=guards)
     async def add_assets(request: Request[Any, Any, Any]) -> Reply:
-        body = await read_body(request, limits.max_body_bytes, "MAX_BODY_BYTES")
-        wanted = await access.read(partial(_decode, index_name(request), body, limits))
+        wanted, size = await bodies.read(request, bound, partial(_decode, index_name(request), limits))
         if not wanted.assets:
             return json_reply(201, b"[]")
-        return json_reply(201, _results(wanted, await access.write(wanted, len(body))))
+        return json_reply(201, _results(wanted, await access.write(wanted, size)))
 
     @get("/indexes/{name:str}/assets/{iscc_id:str}", guards=guards)
     async def get_asset(request: Request[Any, Any, Any]) -> Reply:
@@ -48,11 +49,12 @@ def _asset_id(request: Request[Any, Any, Any]) -> str:
     return text
 
 
-def _decode(name: str, body: bytes, limits: Limits, engine: Engine) -> AddAssets:
+def _decode(name: str, limits: Limits, body: bytes, engine: Engine) -> tuple[AddAssets, int]:
+    """What to add, and the size of the body that it was."""
     wanted = decode.decode_assets(name, body, limits)
     if not wanted.assets:
         engine.index(name)  # nothing to write, but an index that is not there is still an error
-    return wanted
+    return wanted, len(body)
 
 
 def _results(wanted: AddAssets, created: Answer) -> bytes:

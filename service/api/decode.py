@@ -13,8 +13,8 @@ import msgspec
 
 from service.api.access import Limits
 from service.api.errors import BadRequest, Unprocessable, unprocessable
-from service.api.jsontext import UNNAMED, Place, check_text, count_elements, decode
-from service.api.schema import Chunks, IsccEntry, IsccIndex, IsccQuery, IsccSimprint, Problem, QueryChunks
+from service.api.jsontext import UNNAMED, Place, check_text, decode
+from service.api.schema import Chunks, IsccEntry, IsccId, IsccIndex, IsccQuery, IsccSimprint, Problem, QueryChunks
 from service.engine import codes
 from service.engine.codes import CodeError
 from service.engine.requests import AddAssets, Asset, Body, CreateIndex, Query, Simprint
@@ -24,9 +24,17 @@ T = TypeVar("T")
 PROBLEMS_MAX = 20
 """Problems of a batch that are reported; the rest is left to the next attempt."""
 COMMAS_MAX = 500_000
-"""Bodies with more are counted before they are decoded, so that a list of millions of small things is not built only to be refused."""
+"""Bodies with more are looked through first, so that a list of millions of small things is not built only to be refused."""
+
+
+class _Head(msgspec.Struct, gc=False):
+    """As much of an asset as it takes to count assets."""
+
+    iscc_id: IsccId | None
+
 
 _INDEX_NAME = re.compile("[a-z][a-z0-9]{0,31}", re.ASCII)
+_HEADS = msgspec.json.Decoder(list[_Head])
 _ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _ENTRY = msgspec.json.Decoder(IsccEntry)
 _QUERY = msgspec.json.Decoder(IsccQuery)
@@ -60,7 +68,7 @@ def decode_assets(index: str, body: bytes, limits: Limits) -> AddAssets:
     """All assets of an add. Up to PROBLEMS_MAX problems are reported together."""
     body = check_text(body)
     if body.count(b",") > COMMAS_MAX:
-        _check_count(count_elements(body, limits.max_assets), limits)
+        _check_count(len(decode(_HEADS, body, ["body"])), limits)
     elements = decode(_ELEMENTS, body, ["body"])
     _check_count(len(elements), limits)
     assets: list[Asset] = []
@@ -98,7 +106,7 @@ def empty_query() -> BadRequest:
 
 
 def over_limit(loc: Place, found: str, limit: int, setting: str) -> Unprocessable:
-    return unprocessable(loc, f"{found}: at most {limit} are allowed in one request, the limit is ISCC_SEARCH_{setting}", "limit")
+    return unprocessable(loc, f"{found}: at most {limit} are allowed, the limit is ISCC_SEARCH_{setting}", "limit")
 
 
 def parse(read: Callable[[str], T], text: str, loc: Place) -> T:
@@ -131,7 +139,7 @@ def _asset(element: msgspec.Raw, loc: Place, limits: Limits) -> Asset:
         key,
         None if entry.iscc_code is None else parse(codes.parse_code, entry.iscc_code, [*loc, "iscc_code"]),
         None if entry.units is None else _parse_many(codes.parse_unit, entry.units, [*loc, "units"]),
-        _metadata(entry.metadata, loc),
+        _metadata(entry.metadata, loc, limits),
         None if entry.simprints is None else _simprints(entry.simprints, loc, limits),
     )
 
@@ -150,12 +158,14 @@ def _named(error: Unprocessable, body: bytes | msgspec.Raw, chunks: msgspec.json
     return error
 
 
-def _metadata(raw: msgspec.Raw | msgspec.UnsetType, loc: Place) -> bytes | None:
+def _metadata(raw: msgspec.Raw | msgspec.UnsetType, loc: Place, limits: Limits) -> bytes | None:
     if raw is msgspec.UNSET:
         return None
     text = bytes(raw)
     if text == b"null":
         return None
+    if len(text) > limits.max_metadata_bytes:
+        raise over_limit([*loc, "metadata"], f"{len(text)} bytes of metadata", limits.max_metadata_bytes, "MAX_METADATA_BYTES")
     decode(_OBJECT, text, [*loc, "metadata"])
     return text
 
@@ -204,4 +214,4 @@ def _check_units(texts: Sequence[str], loc: Place, limits: Limits) -> None:
 
 def _check_count(count: int, limits: Limits) -> None:
     if count > limits.max_assets:
-        raise over_limit(["body"], f"{count} assets or more", limits.max_assets, "MAX_ASSETS")
+        raise over_limit(["body"], f"{count} assets", limits.max_assets, "MAX_ASSETS")

@@ -12,7 +12,7 @@ from litestar.types import Guard
 
 from service.api import decode, render
 from service.api.access import Access, Limits
-from service.api.body import read_body
+from service.api.body import Bodies, Bound
 from service.api.reply import Reply, empty_reply, json_reply
 from service.api.schema import IsccIndex
 from service.engine.engine import Engine
@@ -28,16 +28,17 @@ def index_name(request: Request[Any, Any, Any]) -> str:
     return name
 
 
-def routes(access: Access, limits: Limits, guards: list[Guard]) -> list[HTTPRouteHandler]:
+def routes(access: Access, bodies: Bodies, limits: Limits, guards: list[Guard]) -> list[HTTPRouteHandler]:
+    bound = Bound(limits.max_query_bytes, "MAX_QUERY_BYTES")
+
     @get("/indexes", guards=guards)
     async def list_indexes() -> Reply:
         return json_reply(200, await access.read(_list))
 
     @post("/indexes", guards=guards)
     async def create_index(request: Request[Any, Any, Any]) -> Reply:
-        body = await read_body(request, limits.max_query_bytes, "MAX_QUERY_BYTES")
-        wanted = await access.read(partial(_decode, body))
-        await access.write(wanted, len(body))
+        wanted = await bodies.read(request, bound, _decode)
+        await access.write(wanted, len(wanted.name))
         return json_reply(201, msgspec.json.encode(IsccIndex(wanted.name, 0, 0)))
 
     @get("/indexes/{name:str}", guards=guards)

@@ -19,7 +19,6 @@ _TRUNCATED = "Input data was truncated"  # the decoder says this of both
 _SYNTAX = msgspec.json.Decoder(msgspec.Raw)
 _CONSTANTS = (b"NaN", b"Infinity")
 _PATH_STEP = re.compile(r"\.([A-Za-z_]+)|\[(\d+)\]|\[\.\.\.\]")
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
 UNNAMED = "..."
 """Stands in a place for a key that the decoder does not name."""
 
@@ -50,23 +49,6 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, loc: Pla
         raise unprocessable(loc, msg, "json_invalid") from error
     except RecursionError as error:
         raise unprocessable(loc, "the body is nested too deeply", "json_invalid") from error
-
-
-def count_elements(body: bytes, enough: int) -> int:
-    """Elements of the outermost array, counted without building them, as far as it matters whether there are more than `enough`."""
-    depth = 0
-    commas = 0
-    for token in _TOKEN.finditer(body):
-        first = token[0][:1]
-        if first in b"[{":
-            depth += 1
-        elif first in b"]}":
-            depth -= 1
-        elif first == b"," and depth == 1:
-            commas += 1
-            if commas >= enough:
-                break
-    return commas + 1
 
 
 def _without_constants(body: bytes) -> bytes:

@@ -12,7 +12,7 @@ from litestar.types import Guard
 
 from service.api import decode, render
 from service.api.access import Access, Limits
-from service.api.body import read_body
+from service.api.body import Bodies, Bound
 from service.api.indexes import index_name
 from service.api.limit import read_code, read_limit
 from service.api.reply import Reply, json_reply
@@ -22,25 +22,26 @@ from service.engine.engine import Engine
 _ENCODER = msgspec.json.Encoder()
 
 
-def routes(access: Access, limits: Limits, guards: list[Guard]) -> list[HTTPRouteHandler]:
+def routes(access: Access, bodies: Bodies, limits: Limits, guards: list[Guard]) -> list[HTTPRouteHandler]:
+    bound = Bound(limits.max_query_bytes, "MAX_QUERY_BYTES")
+
     @post("/indexes/{name:str}/search", guards=guards)
     async def search(request: Request[Any, Any, Any]) -> Reply:
         limit = read_limit(request, limits.max_limit)
-        body = await read_body(request, limits.max_query_bytes, "MAX_QUERY_BYTES")
-        return json_reply(200, await access.read(partial(_search_body, index_name(request), body, limit, limits)))
+        return json_reply(200, await bodies.read(request, bound, partial(_search_body, index_name(request), limit, limits)))
 
     @get("/indexes/{name:str}/search", guards=guards)
     async def search_code(request: Request[Any, Any, Any]) -> Reply:
         limit = read_limit(request, limits.max_limit)
-        return json_reply(200, await access.read(partial(_search, index_name(request), read_code(request), limit, limits)))
+        return json_reply(200, await access.read(partial(_search, index_name(request), limit, limits, read_code(request))))
 
     return [search, search_code]
 
 
-def _search_body(name: str, body: bytes, limit: int, limits: Limits, engine: Engine) -> bytes:
-    return _search(name, decode.decode_query(body), limit, limits, engine)
+def _search_body(name: str, limit: int, limits: Limits, body: bytes, engine: Engine) -> bytes:
+    return _search(name, limit, limits, decode.decode_query(body), engine)
 
 
-def _search(name: str, asked: IsccQuery, limit: int, limits: Limits, engine: Engine) -> bytes:
+def _search(name: str, limit: int, limits: Limits, asked: IsccQuery, engine: Engine) -> bytes:
     query = decode.to_query(asked, limits)
     return _ENCODER.encode(render.search_result(asked, query, engine.search(name, query, limit)))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import socket
+from http.client import HTTPConnection
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.api.isccs import iscc_id, units
-from tests.system.server import HOST, Server
+from tests.system.server import HOST, Server, wait_until
 
 CUT_OFF = "JSON is malformed: it ends too early, or half of a surrogate pair is missing"
 JSON = {"content-type": "application/json"}
@@ -70,7 +74,34 @@ def test_too_large_is_told_before_it_is_read(http: httpx.Client, server: Server,
         while b"}" not in answer:
             answer += connection.recv(4096)
     assert answer.startswith(b"HTTP/1.1 413")
+    assert b"connection: close" in answer
     assert answer.endswith(expected.encode())
+
+
+def test_an_early_refusal_keeps_the_connection(server: Server, index: str) -> None:
+    """A small body that nobody needed is read all the same, so that the next request on the connection is understood."""
+    with contextlib.closing(HTTPConnection(HOST, server.port, timeout=10)) as connection:
+        connection.connect()
+        first = connection.sock
+        for _ in range(3):
+            connection.request("POST", f"{index}/search?limit=x", json.dumps({"units": units(1)}), JSON)
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()[:10]) == (422, b'{"detail":')
+            assert connection.sock is first
+
+
+def test_waiting_bodies_are_bounded_together(tmp_path: Path) -> None:
+    """While one body holds the room, another is refused with the setting; when it is done there is room again."""
+    with Server(tmp_path / "data", READ_QUEUE_BYTES=1024) as small:
+        httpx.post(f"{small.url}/indexes", json={"name": "a"})
+        head = f"POST /indexes/a/assets HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {1 << 20}\r\n\r\n"
+        with socket.create_connection((HOST, small.port), timeout=10) as slow:
+            slow.sendall(head.encode())
+            wait_until(lambda: httpx.post(f"{small.url}/indexes/a/assets", json=[]).status_code == 503, 10, "the room to be taken")
+            answer = httpx.post(f"{small.url}/indexes/a/assets", json=[])
+            text = "1048576 bytes of requests wait (ISCC_SEARCH_READ_QUEUE_BYTES): nothing was done, send the request again"
+            assert (answer.json(), answer.headers["retry-after"]) == ({"detail": text}, "1")
+        wait_until(lambda: httpx.post(f"{small.url}/indexes/a/assets", json=[]).status_code == 201, 10, "the room to be free")
 
 
 def test_too_large_is_told_while_it_streams(http: httpx.Client, index: str) -> None:
@@ -97,14 +128,17 @@ def test_the_largest_body_is_accepted(http: httpx.Client, index: str) -> None:
 
 
 def test_millions_of_small_elements_are_counted_not_built(http: httpx.Client, index: str) -> None:
-    """A list that is far too long is refused by its length."""
+    """A list that is far too long is refused by its length or its first element, whatever it is made of."""
     found = problem(http.post(f"{index}/assets", content=b"[" + b"0," * 520_000 + b"0]", headers=JSON))
-    assert found["msg"] == "51 assets or more: at most 50 are allowed in one request, the limit is ISCC_SEARCH_MAX_ASSETS"
+    assert found["loc"] == ["body", 0]
+    body = b"[" + b",".join([b'{"iscc_id":null}'] * 55_000) + b',{"iscc_id":null,"x":[' + b",".join([b"0"] * 40) + b"]}]"
+    found = problem(http.post(f"{index}/assets", content=body, headers=JSON))
+    assert found["msg"] == "55001 assets: at most 50 are allowed, the limit is ISCC_SEARCH_MAX_ASSETS"
 
 
 def test_many_commas_inside_are_no_elements(http: httpx.Client, index: str) -> None:
     """Commas in texts and in nested lists do not count."""
-    body = f'[{{"iscc_id":"{iscc_id(1)}","metadata":{{"a":[{"0," * 300_000}0],"b":"{"]," * 210_000}\\""}}}}]'
+    body = f'[{{"iscc_id":"{iscc_id(1)}","metadata":{{"a":[{"0," * 300_000}0]}}}},{{"iscc_id":"{iscc_id(2)}","x":"{"]," * 210_000}\\""}}]'
     assert http.post(f"{index}/assets", content=body, headers=JSON).status_code == 201
 
 
