@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -71,6 +72,14 @@ def port_fault(host: str, port: int) -> str | None:
     return None
 
 
+def limit_end(seconds: float) -> None:
+    """Ends the process after so long, whatever hangs: what was acknowledged is on the disk already."""
+    late = End(EXIT_FAILED, f"stopping took longer than {seconds:g} seconds and was cut short; everything that was acknowledged is stored")
+    timer = threading.Timer(seconds, leave, (late,))
+    timer.daemon = True
+    timer.start()
+
+
 def leave(end: End) -> NoReturn:
     """Ends the process now: a thread that hangs must not keep it."""
     if end.code:
@@ -116,6 +125,7 @@ def _call(loop: asyncio.AbstractEventLoop, finish: Callable[[End], None], end: E
 
 async def _drain(settings: Settings, boot: Boot, server: Server, serving: asyncio.Task[None], end: End) -> End:
     started = time.monotonic()
+    limit_end(settings.drain_seconds)
     boot.drain()
     event(logging.INFO, "draining", reason=end.reason, budget_s=settings.drain_seconds)
     server.stop()  # type: ignore[no-untyped-call]  # the library has no annotations
@@ -128,7 +138,7 @@ async def _drain(settings: Settings, boot: Boot, server: Server, serving: asynci
     end = boot.end or end
     if closed or end.code:
         return end
-    return End(EXIT_FAILED, "the engine did not close in time; everything that was acknowledged is stored")
+    return End(EXIT_FAILED, "some work did not end in time and was cut short; everything that was acknowledged is stored")
 
 
 def _announce(settings: Settings) -> None:

@@ -1,7 +1,7 @@
 """Every metric of the process: its name, its meaning, where its value comes from.
 
 Metrics live in a registry of their own, made with the application: importing has no effect. Values of the engine are read when somebody
-asks for them; each counter of `EngineStats` is shown as `tidepool_engine_<name>`.
+asks for them.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -27,6 +27,35 @@ EVENTS = "tidepool_engine_events"
 MEMORY = "tidepool_memory_bytes"
 ENGINE_PREFIX = "tidepool_engine_"
 
+ENGINE_GAUGES = {
+    "sequence": "Number of the last committed request.",
+    "indexes": "Indexes.",
+    "assets": "Assets of all indexes.",
+    "columns": "Columns: one for each index, type and length.",
+    "tail_rows": "Codes that are not in a segment file yet.",
+    "segment_rows": "Codes in segment files.",
+    "graph_rows": "Codes in segments that have a graph.",
+    "dead_rows": "Rows whose code no asset has any more.",
+    "segments": "Segment files.",
+    "graphs": "Graph files.",
+    "lmdb_bytes": "Size of the LMDB file.",
+}
+"""Members of the engine's figures that go up and down."""
+ENGINE_COUNTERS = {
+    "commits": "Commits.",
+    "requests": "Writes that were committed or refused.",
+    "refused": "Writes that were refused.",
+    "segments_sealed": "Segment files made of the tail.",
+    "segments_rewritten": "Segment files replaced to drop dead rows.",
+    "segments_rebuilt": "Segment files rebuilt because they were missing or damaged.",
+    "graphs_built": "Graphs that were built.",
+    "graphs_failed": "Graph builds that failed.",
+    "graphs_discarded": "Graphs thrown away because their files were missing or damaged.",
+    "keys_purged": "Keys of deleted indexes that were freed.",
+    "background_failures": "Steps of background work that failed and were tried again.",
+}
+"""Members that only grow while the process lives."""
+
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _MEMORY_LINE = re.compile(r"^(RssAnon|RssFile|VmSwap):\s+(\d+) kB", re.MULTILINE)
@@ -37,6 +66,7 @@ class Metrics:
     """The metrics of one application. Lives as long as it does; any thread may count."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation here
         self.registry = CollectorRegistry()
         self._requests = Counter(REQUESTS, "Requests that were answered.", ["method", "route", "status"], registry=self.registry)
         self._seconds = Histogram(
@@ -83,16 +113,21 @@ class _Observed(Collector):
         self._ready = ready
         self._engine = engine
 
-    def describe(self) -> Iterable[GaugeMetricFamily]:
+    def describe(self) -> Iterable[Metric]:
         """Nothing in advance: registering must not ask the engine."""
         return ()
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
+    def collect(self) -> Iterable[Metric]:
         yield GaugeMetricFamily(READY, "1 when every acknowledged asset is served.", float(self._ready()))
         yield _labelled(LANE_DEPTH, "Requests that wait or run in a lane.", "lane", self._lanes())
         yield _labelled(MEMORY, "Memory of the process by kind.", "kind", memory())
-        for name, value in self._engine().items():
-            yield GaugeMetricFamily(ENGINE_PREFIX + name, f"The engine's {name.replace('_', ' ')}.", value)
+        figures = self._engine()
+        for name, words in ENGINE_GAUGES.items():
+            if name in figures:
+                yield GaugeMetricFamily(ENGINE_PREFIX + name, words, figures[name])
+        for name, words in ENGINE_COUNTERS.items():
+            if name in figures:
+                yield CounterMetricFamily(ENGINE_PREFIX + name, words, figures[name])
 
 
 def memory() -> dict[str, int]:

@@ -222,3 +222,11 @@ def listens(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_stopping_never_takes_longer_than_its_budget() -> None:
+    """Whatever hangs, the process ends, and says that it was cut short."""
+    script = "import threading; from service.serve import limit_end; limit_end(0.05); threading.Event().wait(60)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "tidepool: stopping took longer than 0.05 seconds and was cut short; everything that was acknowledged is stored\n"

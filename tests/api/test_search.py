@@ -189,3 +189,35 @@ def test_ties_stand_in_the_order_of_ids(http: httpx.Client, index: str) -> None:
     """Equal scores are sorted by ISCC-ID, whatever the order of adding."""
     add(http, index, *({"iscc_id": iscc_id(n), "units": units(1)} for n in (3, 1, 2)))
     assert found(http, index, {"units": units(1)}) == [iscc_id(n) for n in (1, 2, 3)]
+
+
+def test_matching_chunks_are_shown_with_their_places(http: httpx.Client, index: str) -> None:
+    """A chunk match has the asset, its source and, for each simprint of the query that matched, where it stands."""
+    chunks = [{"simprint": simprint(n, 16), "offset": n * 10, "size": 10} for n in range(3)]
+    source = {"name": "a text", "source": "https://example.org/text"}
+    add(http, index, {"iscc_id": iscc_id(1), "simprints": {"CONTENT_TEXT_V0": chunks}, "metadata": source})
+    query = {"simprints": {"CONTENT_TEXT_V0": [simprint(2, 16), simprint(9, 16)]}}
+    answer = http.post(f"{index}/search", json=query).json()
+    assert (answer["query"], answer["global_matches"]) == (query, [])
+    (match,) = answer["chunk_matches"]
+    found = match["types"]["CONTENT_TEXT_V0"]
+    assert match | {"types": {}, "score": 0} == {
+        "iscc_id": iscc_id(1),
+        "score": 0,
+        "types": {},
+        "source": "https://example.org/text",
+        "metadata": source,
+    }
+    assert 0 < match["score"] == found["score"] < 1
+    assert (found["matches"], found["queried"]) == (1, 2)
+    text = simprint(2, 16)
+    assert found["chunks"] == [{"query": text, "match": text, "score": 1.0, "freq": 1, "offset": 20, "size": 10, "content": None}]
+
+
+def test_a_search_by_id_uses_the_simprints_of_the_asset(http: httpx.Client, index: str) -> None:
+    """The echo shows them, and assets that share a chunk are found."""
+    chunk = {"T": [{"simprint": simprint(1, 16), "offset": 0, "size": 1}]}
+    add(http, index, {"iscc_id": iscc_id(1), "simprints": chunk}, {"iscc_id": iscc_id(2), "simprints": chunk})
+    answer = http.post(f"{index}/search", json={"iscc_id": iscc_id(1)}).json()
+    assert answer["query"] == {"iscc_code": None, "units": None, "simprints": {"T": [simprint(1, 16)]}}
+    assert [match["iscc_id"] for match in answer["chunk_matches"]] == [iscc_id(2)]

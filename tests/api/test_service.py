@@ -93,7 +93,7 @@ def test_metrics_show_requests_lanes_engine_and_memory(http: httpx.Client, index
         "tidepool_ready 1.0",
         'tidepool_memory_bytes{kind="anonymous"}',
         "tidepool_engine_indexes",
-        "tidepool_engine_graphs_built",
+        "tidepool_engine_graphs_built_total 0.0",
     ):
         assert line in answer.text, line
     assert "secret" not in answer.text

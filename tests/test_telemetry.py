@@ -1,0 +1,69 @@
+"""Metrics: every name in one place, in step with what the engine counts."""
+
+from __future__ import annotations
+
+import msgspec
+
+from service import telemetry
+from service.boot import flatten
+from service.engine.engine import EngineStats
+from service.engine.upkeep import Tally
+from service.telemetry import ENGINE_COUNTERS, ENGINE_GAUGES, Metrics, memory
+
+
+def names(kind: type[msgspec.Struct]) -> set[str]:
+    return {field.name for field in msgspec.structs.fields(kind)}
+
+
+def test_every_figure_of_the_engine_is_a_metric() -> None:
+    """A figure that the engine adds must be told here, and none is told that it has not."""
+    assert names(EngineStats) - {"done"} == ENGINE_GAUGES.keys()
+    assert names(Tally) == ENGINE_COUNTERS.keys()
+
+
+def test_figures_of_nested_structs_stand_side_by_side() -> None:
+    """Members keep their names."""
+
+    class Inner(msgspec.Struct):
+        b: int = 2
+
+    class Outer(msgspec.Struct):
+        inner: Inner
+        a: int = 1
+
+    assert flatten(Outer(Inner())) == {"a": 1, "b": 2}
+
+
+def test_two_applications_count_apart() -> None:
+    """There is no registry that all share."""
+    first, second = Metrics(), Metrics()
+    first.count_request("GET", "/", 200, 0.1)
+    first.count_commit(3, 0.01)
+    first.count_event("sealed")
+    assert b'tidepool_requests_total{method="GET",route="/",status="200"} 1.0' in first.text()
+    assert b"tidepool_commit_requests_sum 3.0" in first.text()
+    assert b'tidepool_engine_events_total{event="sealed"} 1.0' in first.text()
+    assert b'route="/"' not in second.text()
+
+
+def test_before_the_engine_is_open_its_figures_are_left_out() -> None:
+    """Nobody takes a figure that is not known for zero."""
+    metrics = Metrics()
+    metrics.watch(lambda: {"read": 1}, lambda: False, dict)
+    text = metrics.text().decode()
+    assert "tidepool_ready 0.0" in text
+    assert 'tidepool_lane_depth{lane="read"} 1.0' in text
+    assert "tidepool_engine_assets" not in text
+
+
+def test_names_share_a_prefix() -> None:
+    """Every name of this service is found by it."""
+    declared = [value for name, value in vars(telemetry).items() if name.isupper() and not name.startswith("_") and isinstance(value, str)]
+    assert [name for name in declared if not name.startswith("tidepool_")] == [telemetry.CONTENT_TYPE]
+
+
+def test_memory_is_told_by_kind() -> None:
+    """Own memory and pages of files are different things."""
+    found = memory()
+    assert found.keys() == {"anonymous", "file", "swap"}
+    assert found["anonymous"] > 1 << 20
