@@ -21,30 +21,39 @@ from tests.system.model import CONTENT, META, Entry, make_unit, text
 INDEX = "works"
 SEARCHERS = 8
 STILL = 40
-MOVING = 12
-DISTANCES = 21  # bits of 256 between a moving asset and its query: all of them match
-COMING = 600
+FAST = 12  # moving assets whose content is always in the tail
+SLOW = 120  # moving assets, so many that the content of some is always on its way into a segment
+PADDING = 31  # units of a long query that match nothing, before and between those that do
+DISTANCES = {META: 0, CONTENT: 25}  # fewest bits of 256 between a moving asset and its query, for each of its units
+STEPS = 20  # and how many more they can be: all of them match, and no unit ever hides that the other was missed
+COMING = 1000
 COMING_BATCH = 40
 LOAD_PRIORITY = 10  # below the service and the probe: it is they who are measured
 
 
 class Moving:
-    """One asset whose content changes all the time. Version v differs from the query in v % DISTANCES bits of each of its two units."""
+    """One asset whose content changes all the time. Its version says by how much its two units differ from the query."""
 
     def __init__(self, number: str, rng: random.Random) -> None:
         self.number = number
-        self._bodies = {META: rng.randbytes(32), CONTENT: rng.randbytes(32)}
+        self._bodies = {kind: rng.randbytes(32) for kind in DISTANCES}
         self.sent = 0
         self.acknowledged = 0
 
-    @property
-    def query(self) -> Entry:
-        return {"units": [text(make_unit(kind, 0, body)) for kind, body in self._bodies.items()]}
+    def query(self, rng: random.Random) -> Entry:
+        """Short, or long: then much happens between the begin of the search and its last look at the columns."""
+        padding = PADDING if rng.random() < 0.3 else 0
+        units = [make_unit(kind, 0, other) for kind, body in self._bodies.items() for other in (*random_bodies(rng, padding), body)]
+        return {"units": [text(unit) for unit in units]}
 
     def content(self, version: int, rng: random.Random) -> Entry:
-        bits = sum(1 << bit for bit in rng.sample(range(256), version % DISTANCES))
-        bodies = {kind: (int.from_bytes(body, "big") ^ bits).to_bytes(32, "big") for kind, body in self._bodies.items()}
-        return {"iscc_id": self.number, "units": [text(make_unit(kind, 0, body)) for kind, body in bodies.items()]}
+        units = [make_unit(kind, 0, flipped(rng, body, distance(kind, version))) for kind, body in self._bodies.items()]
+        return {"iscc_id": self.number, "units": [text(unit) for unit in units]}
+
+    def match(self, version: int) -> tuple[str, float, list[float]]:
+        """What a search for the query has to give for that version."""
+        near = [1 - distance(kind, version) / 256 for kind in DISTANCES]
+        return self.number, sum(value**4 for value in near) / sum(near), near
 
 
 class Storm:
@@ -57,12 +66,13 @@ class Storm:
         self._stopping = threading.Event()
         rng = random.Random(11)
         self._still = [unique_entry(rng, iscc_id(at)) for at in range(STILL)]
-        self._moving = [Moving(iscc_id(STILL + at), rng) for at in range(MOVING)]
+        self._moving = [Moving(iscc_id(STILL + at), rng) for at in range(FAST + SLOW)]
         with Client(port) as client:
             client.create_index(INDEX)
             client.add(INDEX, self._still + [moving.content(0, rng) for moving in self._moving])
         jobs: list[Callable[[Client, random.Random], None]] = [self._search] * SEARCHERS
-        jobs += [self._move(self._moving[::2]), self._move(self._moving[1::2]), self._come_and_go, self._make_and_delete]
+        jobs += [self._move(self._moving[:FAST], together=0.5), self._move(self._moving[FAST:], together=0.0)]
+        jobs += [self._come_and_go, self._make_and_delete]
         self._threads = [threading.Thread(target=self._run, args=(job, 1000 + at)) for at, job in enumerate(jobs)]
         for thread in self._threads:
             thread.start()
@@ -86,7 +96,7 @@ class Storm:
     def _search(self, client: Client, rng: random.Random) -> None:
         kind = rng.random()
         if kind < 0.6:
-            self._search_moving(client, rng.choice(self._moving))
+            self._search_moving(client, rng.choice(self._moving), rng)
         elif kind < 0.85:
             entry = rng.choice(self._still)
             answer = client.search(INDEX, {"units": entry["units"]})
@@ -98,25 +108,22 @@ class Storm:
             self._check(client.get(INDEX, entry["iscc_id"]).body == entry, "an asset that stands still is read", entry)
         self.done["searches"] += 1
 
-    def _search_moving(self, client: Client, moving: Moving) -> None:
+    def _search_moving(self, client: Client, moving: Moving, rng: random.Random) -> None:
         oldest = moving.acknowledged
-        answer = client.search(INDEX, moving.query)
+        answer = client.search(INDEX, moving.query(rng))
         newest = moving.sent
-        expected = []
-        for version in range(oldest, newest + 1):
-            near = 1 - version % DISTANCES / 256
-            expected.append([(moving.number, near**4 * 2 / (near * 2), [near, near])])
-        self._check(rounded(matches(answer)) in map(rounded, expected), "an asset that moves", oldest, newest, answer)
+        possible = [rounded([moving.match(version)]) for version in range(oldest, newest + 1)]
+        self._check(rounded(matches(answer)) in possible, "an asset that moves", oldest, newest, answer)
 
     def _search_made(self, client: Client, rng: random.Random) -> None:
         answer = client.search("made", {"units": rng.choice(self._still)["units"]})
         self._check(answer.status == 404 or len(matches(answer)) <= 1, "an index that comes and goes", answer)
 
-    def _move(self, moving: list[Moving]) -> Callable[[Client, random.Random], None]:
-        """A writer that gives each of some assets its next content, in one request or one by one."""
+    def _move(self, moving: list[Moving], together: float) -> Callable[[Client, random.Random], None]:
+        """A writer that gives assets their next content: one by one, or with that probability all in one request."""
 
         def move(client: Client, rng: random.Random) -> None:
-            chosen = moving if rng.random() < 0.3 else [rng.choice(moving)]
+            chosen = moving if rng.random() < together else [rng.choice(moving)]
             for one in chosen:
                 one.sent += 1
             answer = client.add(INDEX, [one.content(one.sent, rng) for one in chosen])
@@ -148,6 +155,20 @@ class Storm:
         self._check(client.delete_index("made").status == 204, "the deletion of an index")
         self._check(client.search("made", {"units": self._still[0]["units"]}).status == 404, "a deleted index")
         self.done["indexes"] += 1
+
+
+def distance(kind: int, version: int) -> int:
+    """Bits between a unit of that version and the query."""
+    return DISTANCES[kind] + version % STEPS
+
+
+def flipped(rng: random.Random, body: bytes, bits: int) -> bytes:
+    mask = sum(1 << bit for bit in rng.sample(range(256), bits))
+    return (int.from_bytes(body, "big") ^ mask).to_bytes(32, "big")
+
+
+def random_bodies(rng: random.Random, count: int) -> list[bytes]:
+    return [rng.randbytes(32) for _ in range(count)]
 
 
 def matches(answer: Answer) -> list[tuple[str, float, list[float]]]:

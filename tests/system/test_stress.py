@@ -21,7 +21,7 @@ from tests.system.lookup import ENGINE
 from tests.system.server import Server
 from tests.system.storm import INDEX, Storm
 
-SETTINGS = {"SEGMENT_CODES": 256, "EXACT_MAX_CODES": 500}
+SETTINGS = {"SEGMENT_CODES": 128, "EXACT_MAX_CODES": 500}
 PROBE_SECONDS_MAX = 0.1
 CI_SECONDS = 15
 FULL_SECONDS = 60
