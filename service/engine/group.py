@@ -47,6 +47,8 @@ from service.engine.store import (
     u64,
 )
 
+PIECE_POSTINGS = 20_000
+"""A request with more is carried out in pieces: sorting a long list would hold up every other thread."""
 _RECORD_KEY_BYTES = 12
 _INDEX_NAME = re.compile(r"[a-z][a-z0-9]{0,31}")
 
@@ -157,6 +159,8 @@ class _Request:
             known.add(asset.key)
         for key in sorted(last):
             self._put_asset(index, last[key], stored.get(prefix + key))
+            if self._postings.size >= PIECE_POSTINGS:
+                self._carry_out(index)
         if self.changed:
             index.realm = realm
             self._finish(request.index, index)
@@ -261,9 +265,12 @@ class _Request:
         index.types += 1
         return index.types
 
-    def _finish(self, name: str, index: IndexRow) -> None:
-        """Postings and counters, once for the whole request."""
+    def _carry_out(self, index: IndexRow) -> None:
         self._grown += self._postings.carry_out(self._txn, self._store, self._columns, index.number)
+
+    def _finish(self, name: str, index: IndexRow) -> None:
+        """What is left of the postings, and the counters, once for the whole request."""
+        self._carry_out(index)
         for type_name, row in self._types.items():
             self._txn.put(u32(index.number) + type_name.encode(), encode(row), db=self._store.types)
         index.record_bytes += self._grown

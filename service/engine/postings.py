@@ -35,11 +35,17 @@ class PostingChanges:
     def remove(self, codes: Iterable[bytes], key: Key) -> None:
         self._removed += [(code, key) for code in codes]
 
+    @property
+    def size(self) -> int:
+        """Postings that wait to be carried out."""
+        return len(self._added) + len(self._removed)
+
     def carry_out(self, txn: Transaction, store: Store, columns: Columns, index: int) -> int:
-        """Returns by how many bytes the postings grew. Removal comes first: a code that goes and comes in one request gets a new row."""
+        """Returns by how many bytes the postings grew. Removal comes first: a code that goes and comes at once gets a new row."""
         grown = self._remove(txn, store, columns, index) if self._removed else 0
         if self._added:
             grown += self._add(txn, store, columns, index)
+        self._added, self._removed = [], []
         return grown
 
     def _remove(self, txn: Transaction, store: Store, columns: Columns, index: int) -> int:
