@@ -7,6 +7,7 @@ from tests.system.model import Entry
 
 UNITS_PER_SEARCH = 64  # as many as one search may have
 ENGINE = "tidepool_engine_"
+COUNTER = "_total"
 
 
 def find_wholly(client: Client, index: str, entries: list[Entry]) -> set[str]:
@@ -31,5 +32,11 @@ def _find(client: Client, index: str, units: list[str]) -> set[str]:
 
 def all_graphs_built(port: int) -> bool:
     """True when there are segments and each has a graph that is searched."""
-    now = metrics(port)
-    return now[ENGINE + "segment_rows"] == now[ENGINE + "graph_rows"] > 0
+    now = engine_figures(port)
+    return now["segment_rows"] == now["graph_rows"] > 0
+
+
+def engine_figures(port: int) -> dict[str, int]:
+    """What the engine holds and has done, as the metrics say it."""
+    samples = metrics(port).items()
+    return {name.removeprefix(ENGINE).removesuffix(COUNTER): int(value) for name, value in samples if name.startswith(ENGINE)}

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.client import Client, Entry, Lost, metrics
+from tests.system.client import Client, Entry, Lost
 from tests.system.entries import Entries, iscc_id
+from tests.system.lookup import engine_figures
 from tests.system.server import Server, wait_until
 from tests.system.strace import Call, Strace
 
 INDEX = "works"
 EXIT_FATAL = 70
-SEALED = "tidepool_engine_segments_sealed"
 READS = "read,readv,recvfrom,recvmsg"
 WRITES = "write,writev,sendto,sendmsg,pwrite64,pwritev,pwritev2"
 SYNCS = "fsync,fdatasync,msync,sync_file_range,rename,renameat,renameat2"
@@ -53,7 +53,7 @@ def test_a_segment_is_on_the_disk_before_its_name_is(server: Server, tmp_path: P
     """File written and synced, renamed, directory synced, and only then the transaction that names it."""
     with Client(server.port) as client, Strace(server.process.pid, tmp_path / "trace", "-e", f"trace={SYNCS}") as trace:
         assert client.add(INDEX, [entry(number) for number in range(2, 60)]).status == 201
-        wait_until(lambda: metrics(server.port)[SEALED] > 0, 60, "a segment to be sealed")
+        wait_until(lambda: engine_figures(server.port)["segments_sealed"] > 0, 60, "a segment to be sealed")
     calls = trace.calls()
     named = next(call for call in calls if call.name.startswith("rename") and ".segment.tmp" in call.text)
     name = named.text.split('"')[1].rpartition("/")[2]

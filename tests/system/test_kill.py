@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.system.client import Client, Lost, Refused, metrics
+from tests.system.client import Client, Lost, Refused
 from tests.system.entries import iscc_id, unique_entry
-from tests.system.lookup import ENGINE, all_graphs_built, find_wholly
+from tests.system.lookup import all_graphs_built, engine_figures, find_wholly
 from tests.system.model import Entry
 from tests.system.server import Server, wait_until
 
@@ -122,8 +122,8 @@ class Siege:
             thread.start()
         goal = sum(writer.acknowledged for writer in self._writers) + self._rng.randint(40, 160)
         wait_until(lambda: sum(writer.acknowledged for writer in self._writers) >= goal, 60, "writes")
-        engine = metrics(self._server.port)
-        self.background.update({name: int(engine[ENGINE + name]) for name in BACKGROUND})
+        now = engine_figures(self._server.port)
+        self.background.update({name: now[name] for name in BACKGROUND})
         threading.Event().wait(self._rng.random() * 0.05)  # the moment of the kill is random, nothing is waited for
         self._server.kill()
         for thread in threads:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.client import Answer, Client, metrics
+from tests.system.client import Answer, Client
 from tests.system.entries import LENGTHS, Entries, iscc_id
-from tests.system.lookup import ENGINE
+from tests.system.lookup import engine_figures
 from tests.system.model import Entry, Match, Model, raw
 from tests.system.server import Server, wait_until
 
@@ -120,14 +120,15 @@ class Walk:
         """Until every segment has a graph, so that the searches that follow go through graphs."""
 
         def built() -> bool:
-            now = metrics(self._server.port)
-            return now[ENGINE + "graph_rows"] == now[ENGINE + "segment_rows"]
+            now = engine_figures(self._server.port)
+            return now["graph_rows"] == now["segment_rows"]
 
         wait_until(built, GRAPH_SECONDS, "graphs of all segments")
 
     def _leave(self) -> None:
         self._client.close()
-        self.done.update({name: int(metrics(self._server.port)[ENGINE + name]) for name in BACKGROUND})
+        now = engine_figures(self._server.port)
+        self.done.update({name: now[name] for name in BACKGROUND})
 
     def _look_at_everything(self) -> None:
         for name in NAMES:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.system.client import Client, Entry, metrics
 from tests.system.entries import iscc_id, unique_entry
-from tests.system.lookup import ENGINE, all_graphs_built, find_wholly
+from tests.system.lookup import all_graphs_built, engine_figures, find_wholly
 from tests.system.server import HOST, Server, wait_until
 
 INDEX = "works"
@@ -73,8 +73,8 @@ def test_a_moved_directory_is_taken_as_it_is(copy: Path) -> None:
     with Server(copy, **SETTINGS) as server:
         assert found_everything(server)
         wait_until(lambda: all_graphs_built(server.port), GRAPH_SECONDS, "the graphs to be checked")
-        now = metrics(server.port)
-        assert now[ENGINE + "segments_rebuilt"] == now[ENGINE + "graphs_discarded"] == now[ENGINE + "graphs_built"] == 0
+        now = engine_figures(server.port)
+        assert now["segments_rebuilt"] == now["graphs_discarded"] == now["graphs_built"] == 0
 
 
 def cut(path: Path) -> None:
@@ -114,11 +114,11 @@ def test_damaged_segments_are_rebuilt(copy: Path) -> None:
     damaged = damage_files(copy, "*.segment")
     with Server(copy, **SETTINGS) as server:
         assert found_everything(server)
-        assert metrics(server.port)[ENGINE + "segments_rebuilt"] == len(damaged)
+        assert engine_figures(server.port)["segments_rebuilt"] == len(damaged)
         assert all(f'rebuilding it from the postings","file":"{path}' in server.log() for path in damaged)
         assert server.stop() == 0
         server.restart()
-        assert metrics(server.port)[ENGINE + "segments_rebuilt"] == 0
+        assert engine_figures(server.port)["segments_rebuilt"] == 0
         assert found_everything(server)
 
 
@@ -128,7 +128,7 @@ def test_damaged_graphs_are_rebuilt(copy: Path) -> None:
     with Server(copy, **SETTINGS) as server:
         assert found_everything(server)
         wait_until(lambda: all_graphs_built(server.port), GRAPH_SECONDS, "graphs of all segments")
-        assert metrics(server.port)[ENGINE + "graphs_discarded"] == len(damaged)
+        assert engine_figures(server.port)["graphs_discarded"] == len(damaged)
         assert server.log().count("graph file is missing or damaged, building it again") == len(damaged)
         assert found_everything(server)
 

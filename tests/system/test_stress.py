@@ -15,9 +15,9 @@ from typing import Self
 import pytest
 
 from tests.project import ROOT
-from tests.system.client import Answer, Client, metrics
+from tests.system.client import Answer, Client
 from tests.system.entries import Entries, iscc_id
-from tests.system.lookup import ENGINE
+from tests.system.lookup import engine_figures
 from tests.system.server import Server
 from tests.system.storm import INDEX, Storm
 
@@ -72,13 +72,13 @@ def stress(directory: Path, seconds: float) -> None:
             storm = Storm(server.port)
             threading.Event().wait(seconds)  # the duration is the test
             storm.stop()
-        engine = metrics(server.port)
+        engine = engine_figures(server.port)
         print(f"{seconds} s: {dict(storm.done)}, {probe.describe()}")  # noqa: T201 - the figures of a run by hand
         assert server.stop() == 0
     assert storm.wrong == []
     assert probe.wrong == []
     for name in ("segments_sealed", "segments_rewritten", "graphs_built", "keys_purged"):
-        assert engine[ENGINE + name] > 0, name
+        assert engine[name] > 0, name
     assert storm.done["searches"] > 50 * seconds
     assert storm.done["updates"] > 10 * seconds
     assert max(probe.seconds["unexplained"]) < PROBE_SECONDS_MAX, probe.describe()
