@@ -54,7 +54,6 @@ def serve(settings: Settings) -> NoReturn:
         leave(end)
     _announce(settings)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    gc.freeze()  # what is there now stays for ever: no collection needs to look at it again
     leave(uvloop.run(_serve(settings, metrics, boot)))
 
 
@@ -101,8 +100,10 @@ async def _serve(settings: Settings, metrics: Metrics, boot: Boot) -> End:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, finish, End(0, f"received {number.name}"))
     boot.on_end(partial(_call, loop, finish))
+    app = create_app(boot, metrics, settings, request_log())
+    gc.freeze()  # what is there now stays: no later collection needs to look at it
     server = Server(
-        create_app(boot, metrics, settings, request_log()),
+        app,
         address=settings.host,
         port=settings.port,
         interface=Interfaces.ASGINL,

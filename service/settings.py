@@ -139,10 +139,14 @@ def _notices(given: Mapping[str, str]) -> list[str]:
 
 
 def _read_dotenv(path: Path) -> dict[str, str]:
-    if not path.is_file():
+    try:
+        lines = path.read_text("utf-8", errors="replace").splitlines()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return {}
+    except OSError as error:
+        raise SettingsError([f"{path.absolute()} cannot be read: {error.strerror}"]) from error
     values = {}
-    for line in path.read_text("utf-8", errors="replace").splitlines():
+    for line in lines:
         name, separator, value = line.strip().removeprefix("export ").partition("=")
         if separator and not name.startswith("#"):
             values[name.strip()] = _unquote(value.strip())
@@ -183,16 +187,22 @@ def _directory(text: str) -> Path:
     if not separator:
         if not text:
             raise ValueError("expected a directory, such as usearch:///data or /data")
-        return Path(text).expanduser().absolute()
+        return _below_root(str(Path(text).expanduser().absolute()))
     if scheme == "usearch":
         if not rest.startswith("/"):
             raise ValueError(f"expected an absolute path: write usearch:///{rest} or the plain path")
-        return Path("/" + rest.lstrip("/"))
+        return _below_root(rest)
     if scheme == "lmdb":
         raise ValueError(f"there is one kind of store: write usearch:///{rest.lstrip('/')}, with a directory that is empty or ours")
     if scheme == "memory":
         raise ValueError("data always stands on a disk: write usearch:///tmp/tidepool for data that you do not need to keep")
     raise ValueError("expected usearch:///path or a plain path")
+
+
+def _below_root(path: str) -> Path:
+    if not path.strip("/"):
+        raise ValueError("expected a directory below the root, such as usearch:///data")
+    return Path("/" + path.lstrip("/"))
 
 
 def _host(text: str) -> str:

@@ -53,6 +53,8 @@ def test_ways_to_name_the_directory(text: str) -> None:
         ("usearch://rel/x", "write usearch:///rel/x or the plain path"),
         ("s3://bucket", "expected usearch:///path or a plain path"),
         ("", "expected a directory"),
+        ("usearch:///", "expected a directory below the root"),
+        ("/", "expected a directory below the root"),
     ],
 )
 def test_other_stores_are_refused_with_what_to_write_instead(text: str, words: str) -> None:

@@ -15,6 +15,7 @@ from service.engine.codes import CodeError
 
 LIMIT_DEFAULT = 100
 _WHOLE = re.compile(r"([+-]?)0*([0-9]+)(?:\.0*)?", re.ASCII)
+_PLAIN = re.compile(r"[A-Za-z0-9:.-]*")
 _DIGITS_MAX = 18
 _FIELDS_MAX = 100
 
@@ -47,11 +48,14 @@ def read_code(request: Request[Any, Any, Any]) -> IsccQuery:
 
 def _parameter(request: Request[Any, Any, Any], wanted: str) -> str | None:
     """The last one counts."""
-    query: bytes = request.scope["query_string"]
-    if not query:
+    query = request.scope["query_string"].decode("latin-1")
+    if wanted not in query and "%" not in query:
         return None
+    name, separator, value = query.partition("=")
+    if name == wanted and separator and _PLAIN.fullmatch(value):
+        return value  # the only parameter, and nothing in it to decode: by far the most frequent
     try:
-        fields = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_FIELDS_MAX)
+        fields = parse_qsl(query, keep_blank_values=True, max_num_fields=_FIELDS_MAX)
     except ValueError as error:
         raise BadRequest(f"the query string has more than {_FIELDS_MAX} fields") from error
     return next((value for name, value in reversed(fields) if name == wanted), None)
