@@ -17,7 +17,7 @@ import pytest
 
 from service import __version__
 from service.api.errors import NotReady
-from service.boot import EXIT_DAMAGED, EXIT_FATAL, Boot, End
+from service.boot import EXIT_DAMAGED, Boot
 from service.engine.requests import CreateIndex
 from service.telemetry import Metrics
 from tests.api.inside import opened, settings
@@ -157,22 +157,6 @@ def test_a_client_that_never_finishes_costs_only_its_own_answer(tmp_path: Path) 
             wait_until(lambda: "tidepool_requests_in_flight 2.0" in httpx.get(f"{server.url}/metrics").text, 10, "the request to begin")
             server.terminate()
             assert server.wait_exit(10) == 0
-
-
-def test_a_commit_that_cannot_be_trusted_ends_the_process(tmp_path: Path) -> None:
-    """The write is refused, the state is failed, and whoever runs the process learns the code."""
-
-    async def run() -> None:
-        async with opened(tmp_path / "data") as (boot, client):
-            told: list[End] = []
-            boot.on_end(told.append)
-            boot._note("fatal", {"error": "the disk said no"})
-            assert [end.code for end in told] == [EXIT_FATAL]
-            assert boot.end is told[0]
-            assert (await client.post("/indexes", json={"name": "b"})).status_code == 503
-            assert (await client.get("/readyz")).json()["state"] == "failed"
-
-    asyncio.run(run())
 
 
 def test_every_request_has_an_id_in_answer_and_log(tmp_path: Path) -> None:

@@ -15,12 +15,15 @@ import httpx
 import pytest
 
 from service.api.errors import STATUSES, ApiError
+from service.app import create_app
 from service.boot import Boot
 from service.engine import codes, errors
 from service.engine.engine import Engine
 from service.engine.errors import EngineError
-from tests.api.inside import opened, started
+from service.telemetry import Metrics
+from tests.api.inside import opened, settings, started
 from tests.api.isccs import code, iscc_id, units
+from tests.api.stub import NoAccess
 from tests.system.server import Server
 
 Case = Callable[[Boot, httpx.AsyncClient], Awaitable[None]]
@@ -180,18 +183,16 @@ def test_a_second_process(tmp_path: Path) -> None:
 def test_a_defect_is_json_with_a_request_id(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """An unexpected error tells nothing but the id under which the log has it, and the service goes on."""
 
-    async def case(boot: Boot, client: httpx.AsyncClient) -> None:
-        engine = boot._engine
-        assert engine is not None
-        boot._engine = None  # a state that cannot be: an invariant of the process is broken
-        boot._serving_engine = lambda: None  # type: ignore[method-assign, assignment, return-value]  # the same
-        answer = await client.get("/indexes", headers={"x-request-id": "my-id.1"})
-        boot._engine = engine
-        text = "internal error, see the log for request my-id.1"
-        assert (answer.status_code, answer.json()) == (500, {"detail": text, "request_id": "my-id.1"})
-        assert answer.headers["x-request-id"] == "my-id.1"
-        assert (await client.get("/healthz")).status_code == 200
+    async def run() -> None:
+        app = create_app(NoAccess(), Metrics(), settings(tmp_path))
+        transport = httpx.ASGITransport(app)  # type: ignore[arg-type]  # the same protocol by other names
+        async with httpx.AsyncClient(transport=transport, base_url="http://inside") as client:
+            answer = await client.get("/indexes", headers={"x-request-id": "my-id.1"})
+            text = "internal error, see the log for request my-id.1"
+            assert (answer.status_code, answer.json()) == (500, {"detail": text, "request_id": "my-id.1"})
+            assert answer.headers["x-request-id"] == "my-id.1"
+            assert (await client.get("/healthz")).status_code == 200
 
-    ask(tmp_path / "data", case)
+    asyncio.run(run())
     assert "unexpected error" in caplog.text
-    assert "AttributeError" in caplog.text
+    assert "AssertionError" in caplog.text

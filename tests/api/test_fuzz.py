@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.api.examples import CREATE, ENTRY_UNITS
 from tests.api.isccs import code, iscc_id, simprint, units
 from tests.system.server import Server
 
@@ -95,13 +96,17 @@ def test_strange_paths_and_queries(http: httpx.Client, index: str) -> None:
         assert answer.status_code in (200, 204, 301, 400, 404, 405, 422), (answer.status_code, base + path)
 
 
-def test_schemathesis_finds_nothing(server: Server, tmp_path: Path) -> None:
-    """Requests generated from our own document: no defect, no undocumented status, no answer that does not fit its type."""
-    checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,response_headers_conformance"
+def test_schemathesis_finds_nothing(server: Server, http: httpx.Client, tmp_path: Path) -> None:
+    """Requests generated from our own document, valid and invalid: no defect, no undocumented status, no answer that does not fit its type.
+
+    One check is left out: a schema cannot say which of the strings that fit a pattern are valid ISCCs.
+    """
+    http.post("/indexes", json=CREATE)
+    http.post(f"/indexes/{CREATE['name']}/assets", json=[ENTRY_UNITS])
     command = [
-        str(Path(sys.executable).with_name("schemathesis")), "run", f"{server.url}/openapi/openapi.json", "--checks", checks,
-        "--max-examples", "30", "--seed", "1", "--generation-database", "none", "--max-time", "25", "--phases", "examples,coverage,fuzzing",
-        "--mode", "all", "--suppress-health-check", "all", "--no-color",
+        str(Path(sys.executable).with_name("schemathesis")), "run", f"{server.url}/openapi/openapi.json",
+        "--checks", "all", "--exclude-checks", "positive_data_acceptance", "--mode", "all", "--phases", "examples,coverage,fuzzing",
+        "--max-examples", "30", "--max-time", "15", "--seed", "1", "--suppress-health-check", "all", "--no-color",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
