@@ -182,8 +182,10 @@ def options(settings: Settings) -> Options:
     """What the engine is told of the settings."""
     return Options(
         match_threshold=settings.match_threshold_units,
+        match_threshold_simprints=settings.match_threshold_simprints,
         confidence_exponent=settings.confidence_exponent,
         max_candidates=settings.max_candidates,
+        max_chunk_postings=settings.max_chunk_postings,
         segment_codes=settings.segment_codes,
         exact_max_codes=settings.exact_max_codes,
         disk_free_min_bytes=settings.disk_free_min_bytes,

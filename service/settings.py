@@ -27,7 +27,6 @@ WITHOUT_MEANING = frozenset(
         "HNSW_EXPANSION_ADD_SIMPRINTS",
         "HNSW_EXPANSION_SEARCH_SIMPRINTS",
         "HNSW_CONNECTIVITY_SIMPRINTS",
-        "MATCH_THRESHOLD_SIMPRINTS",
         "OVERSAMPLING_FACTOR",
         "FLUSH_INTERVAL",
         "AGGREGATOR_NETWORK",
@@ -61,9 +60,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_secret: str | None
     cors_origins: tuple[str, ...]
     match_threshold_units: float
+    match_threshold_simprints: float
     confidence_exponent: int
     exact_max_codes: int
     max_candidates: int
+    max_chunk_postings: int
     segment_codes: int
     disk_free_min_bytes: int
     max_body_bytes: int
@@ -261,9 +262,11 @@ SETTINGS: dict[str, tuple[str | None, str, Callable[[str], object]]] = {
     "API_SECRET": (None, "key that clients send as `X-API-Key`; without it everybody may do everything", _secret),
     "CORS_ORIGINS": ("*", "origins whose pages may call the service, separated by commas", _origins),
     "MATCH_THRESHOLD_UNITS": ("0.75", "lowest similarity of a unit that makes an asset a match", _fraction),
+    "MATCH_THRESHOLD_SIMPRINTS": ("0.75", "lowest similarity of a simprint that makes a chunk a match", _fraction),
     "CONFIDENCE_EXPONENT": ("4", "exponent that weighs the similarities of one asset in its score", _integer(1, 64)),
     "EXACT_MAX_CODES": ("20000000", "codes of one type above which searches go through graphs", _integer(0, _CODES_MAX)),
     "MAX_CANDIDATES": ("100000", "assets that one search may gather before it is cut", _integer(1, 100_000_000)),
+    "MAX_CHUNK_POSTINGS": ("1000000", "assets of matching simprints that one search may read before it is cut", _integer(1, _CODES_MAX)),
     "SEGMENT_CODES": ("65536", "codes that are sealed into one segment file, and so into one graph", _integer(16, _CODES_MAX)),
     "DISK_FREE_MIN_BYTES": ("268435456", "room on the disk below which writes are refused with 507", _integer(0, _BYTES_MAX)),
     "MAX_BODY_BYTES": ("33554432", "bytes of a request body", _integer(1024, 1 << 30)),

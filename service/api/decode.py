@@ -85,11 +85,11 @@ def decode_assets(index: str, body: bytes, limits: Limits) -> AddAssets:
     return AddAssets(index, assets)
 
 
-def to_query(query: IsccQuery, limits: Limits) -> Query:
+def to_query(query: IsccQuery, limits: Limits, *, exact: bool) -> Query:
     """What the engine searches for. With `iscc_id` everything else is left aside; `units` go before `iscc_code`."""
     if query.iscc_id:
         realm, key = codes.parse_id(query.iscc_id)
-        return Query([], {}, realm, key)
+        return Query([], {}, realm, key, exact)
     _check_units(query.units or [], ["body"], limits)
     units = _parse_many(codes.parse_unit, query.units or [], ["body", "units"])
     if query.iscc_code:
@@ -98,7 +98,7 @@ def to_query(query: IsccQuery, limits: Limits) -> Query:
     simprints = _query_simprints(query.simprints or {}, limits)
     if not units and not simprints:
         raise empty_query()
-    return Query(units, simprints)
+    return Query(units, simprints, exact=exact)
 
 
 def empty_query() -> BadRequest:

@@ -9,8 +9,8 @@ import msgspec
 from service import __version__
 from service.api import examples
 from service.api.access import Limits
-from service.api.limit import LIMIT_DEFAULT
-from service.api.operations import ASSET, CODE, ERRORS, LIMIT, NAME, OPERATIONS, Answer, Operation
+from service.api.operations import ASSET, CODE, ERRORS, EXACT, LIMIT, NAME, OPERATIONS, Answer, Operation
+from service.api.querystring import LIMIT_DEFAULT
 from service.api.schema import IsccCodeText, IsccEntry, IsccId, Readiness
 
 REF = "#/components/schemas/{name}"
@@ -112,12 +112,13 @@ def _parameters(limits: Limits) -> dict[str, Json]:
         NAME: _parameter(NAME, "path", "Name of the index.", {"type": "string"}, "photos"),
         ASSET: _parameter(ASSET, "path", "ISCC-ID of the asset.", msgspec.json.schema(IsccId), examples.ISCC_ID),
         LIMIT: _parameter(LIMIT, "query", "Most matches in the answer. ISCC_SEARCH_MAX_LIMIT sets the highest.", limit, 10),
+        EXACT: _parameter(EXACT, "query", "Only identical simprints match.", {"type": "boolean", "default": False}, False),
         CODE: _parameter(CODE, "query", "ISCC-CODE to search for.", msgspec.json.schema(IsccCodeText), examples.CODE),
     }
 
 
 def _parameter(name: str, place: str, description: str, schema: Json, example: object) -> Json:
-    required = name != LIMIT
+    required = name not in (LIMIT, EXACT)
     return {"name": name, "in": place, "required": required, "description": description, "schema": schema, "example": example}
 
 

@@ -26,7 +26,7 @@ from service.api.schema import (
     ValidationError,
 )
 
-NAME, ASSET, LIMIT, CODE = "name", "iscc_id", "limit", "iscc_code"
+NAME, ASSET, LIMIT, CODE, EXACT = "name", "iscc_id", "limit", "iscc_code", "exact"
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -163,11 +163,11 @@ OPERATIONS: tuple[Operation, ...] = (
         description=(
             "Assets with at least one unit at or above the match threshold, best first. The score of an asset depends on the query and "
             "the asset alone, not on `limit`. Units of different lengths are compared over the shorter one; INSTANCE units match by "
-            "identity."
+            "identity. Simprints find the chunks of assets that are like them, with their places: `chunk_matches` is a list of its own."
         ),
         body=IsccQuery,
         body_examples={"units": examples.QUERY_UNITS, "code": examples.QUERY_CODE, "iscc_id": examples.QUERY_ID},
-        query=(LIMIT,),
+        query=(LIMIT, EXACT),
         success=(200, Answer("The matches.", IsccSearchResult, examples.SEARCH_RESULT)),
         errors=(404, *BODY_ERRORS, *READ_ERRORS),
     ),

@@ -221,3 +221,25 @@ def test_a_search_by_id_uses_the_simprints_of_the_asset(http: httpx.Client, inde
     answer = http.post(f"{index}/search", json={"iscc_id": iscc_id(1)}).json()
     assert answer["query"] == {"iscc_code": None, "units": None, "simprints": {"T": [simprint(1, 16)]}}
     assert [match["iscc_id"] for match in answer["chunk_matches"]] == [iscc_id(2)]
+
+
+def test_exact_takes_identical_simprints_only(http: httpx.Client, index: str) -> None:
+    """A boolean in the query string; anything else is refused by name."""
+    chunk = {"simprint": simprint(1), "offset": 3, "size": 4}
+    near = simprint(1)[:-1] + ("A" if simprint(1)[-1] != "A" else "E")
+    add(http, index, {"iscc_id": iscc_id(1), "simprints": {"T": [chunk]}})
+    query = {"simprints": {"T": [near]}}
+    assert len(http.post(f"{index}/search", json=query).json()["chunk_matches"]) == 1
+    assert http.post(f"{index}/search?exact=true", json=query).json()["chunk_matches"] == []
+    refused = http.post(f"{index}/search?exact=maybe", json=query)
+    assert (refused.status_code, refused.json()["detail"][0]["loc"]) == (422, ["query", "exact"])
+
+
+def test_simprint_of_another_width_than_its_type_is_refused(http: httpx.Client, index: str) -> None:
+    """In a query and on add, with both widths named and nothing stored."""
+    add(http, index, {"iscc_id": iscc_id(1), "simprints": {"T": [{"simprint": simprint(1), "offset": 0, "size": 1}]}})
+    wide = "A" * 43
+    assert http.post(f"{index}/search", json={"simprints": {"T": [wide]}}).status_code == 422
+    entry = {"iscc_id": iscc_id(2), "simprints": {"T": [{"simprint": wide, "offset": 0, "size": 1}]}}
+    assert http.post(f"{index}/assets", json=[entry]).status_code == 422
+    assert http.get(f"{index}/assets/{iscc_id(2)}").status_code == 404

@@ -1,4 +1,4 @@
-"""The query string of a search: `limit` and `iscc_code`."""
+"""The query string of a search: `limit`, `iscc_code` and `exact`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from service.engine.codes import CodeError
 LIMIT_DEFAULT = 100
 _WHOLE = re.compile(r"([+-]?)0*([0-9]+)(?:\.0*)?", re.ASCII)
 _PLAIN = re.compile(r"[A-Za-z0-9:.-]*")
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _DIGITS_MAX = 18
 _FIELDS_MAX = 100
 
@@ -44,6 +45,13 @@ def read_code(request: Request[Any, Any, Any]) -> IsccQuery:
     except CodeError as error:
         raise BadRequest(f"iscc_code: {error}") from error
     return IsccQuery(iscc_code=text)
+
+
+def read_exact(request: Request[Any, Any, Any]) -> bool:
+    text = _parameter(request, "exact")
+    if text is not None and text not in _BOOLEANS:
+        raise unprocessable(["query", "exact"], "expected true or false", "bool_parsing")
+    return _BOOLEANS[text] if text is not None else False
 
 
 def _parameter(request: Request[Any, Any, Any], wanted: str) -> str | None:
