@@ -82,12 +82,13 @@ def _end_with_parent() -> None:
 
 
 def _step_back() -> None:
-    """Runs when nothing else wants the processor, and is the first to go when memory runs out."""
-    os.nice(19)
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    """Takes what others leave of the processor, and is the first to go when memory runs out.
+
+    Not SCHED_IDLE: on a machine that is never idle a build would not end, and the engine's other background work waits for it.
+    """
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
+    os.nice(19)
 
 
 if __name__ == "__main__":

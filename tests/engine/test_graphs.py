@@ -68,7 +68,7 @@ def until(reached: Callable[[], bool]) -> None:
 def is_building(builder: Builder) -> bool:
     """True when the child has stepped back, which is the last thing before it builds."""
     child = builder.child_id
-    return child is not None and os.sched_getscheduler(child) == os.SCHED_IDLE
+    return child is not None and os.getpriority(os.PRIO_PROCESS, child) == 19
 
 
 @contextmanager
@@ -247,7 +247,7 @@ from service.engine.graphs import Builder, GraphSettings
 builder = Builder()
 arguments = Path(sys.argv[1]), 20_000, 4, 256, Path(sys.argv[2]), GraphSettings(64, 2000, 32, 10)
 threading.Thread(target=builder.build, args=arguments).start()
-while builder.child_id is None or os.sched_getscheduler(builder.child_id) != os.SCHED_IDLE:
+while builder.child_id is None or os.getpriority(os.PRIO_PROCESS, builder.child_id) != 19:
     os.sched_yield()
 print(builder.child_id, flush=True)
 """
