@@ -264,7 +264,7 @@ SETTINGS: dict[str, tuple[str | None, str, Callable[[str], object]]] = {
     "MATCH_THRESHOLD_UNITS": ("0.75", "lowest similarity of a unit that makes an asset a match", _fraction),
     "MATCH_THRESHOLD_SIMPRINTS": ("0.75", "lowest similarity of a simprint that makes a chunk a match", _fraction),
     "CONFIDENCE_EXPONENT": ("4", "exponent that weighs the similarities of one asset in its score", _integer(1, 64)),
-    "EXACT_MAX_CODES": ("20000000", "codes of one type above which searches go through graphs", _integer(0, _CODES_MAX)),
+    "EXACT_MAX_CODES": ("100000000", "codes of one type above which searches go through graphs", _integer(0, _CODES_MAX)),
     "MAX_CANDIDATES": ("100000", "assets that one search may gather before it is cut", _integer(1, 100_000_000)),
     "MAX_CHUNK_POSTINGS": ("1000000", "assets of matching simprints that one search may read before it is cut", _integer(1, _CODES_MAX)),
     "SEGMENT_CODES": ("65536", "codes that are sealed into one segment file, and so into one graph", _integer(16, _CODES_MAX)),

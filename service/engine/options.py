@@ -21,7 +21,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Most postings that one search over simprints reads."""
     segment_codes: int = 65_536
     """Codes of the tail that are sealed into one segment; a segment holds up to half as many more."""
-    exact_max_codes: int = 20_000_000
+    exact_max_codes: int = 100_000_000
     """A type with more codes than this is searched through graphs."""
     graphs: bool = True
     dead_share: float = 0.25
