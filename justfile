@@ -40,6 +40,7 @@ soak *args:
 bench *args:
     {{ bin }}/python -m bench.kernels
     {{ bin }}/python -m bench {{ args }}
+    {{ bin }}/python -m bench.simprints
 
 # Our own figures as the data grows to 1 million assets, with a plot.
 bench-large *args:

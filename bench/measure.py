@@ -160,8 +160,9 @@ def _quality(server: Server, data: DataSet, searches: Path) -> Quality:
     """Of the first ten results, whatever the limit of the searches."""
     bodies = searches.with_suffix(".answers")
     load(Plan(str(searches), server.port, server.process.pid, INGEST_CONNECTIONS, RECOVERY_BUDGET_S * 10, cycle=False, bodies=str(bodies)))
-    answers = [_matches(answer)[:10] for answer in msgspec.msgpack.decode(bodies.read_bytes(), type=list[bytes])]
-    return judge(Truth(data.corpus), data.judged_queries, answers, 10)
+    answers = [_matches(answer) for answer in msgspec.msgpack.decode(bodies.read_bytes(), type=list[bytes])]
+    truth = Truth(data.corpus)
+    return judge(truth.rows, map(truth.scores, data.judged_queries), answers, 10)
 
 
 def _restarts(server: Server, data: DataSet, measured: Measured, say: Say) -> Measured:

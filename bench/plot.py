@@ -7,6 +7,7 @@ from pathlib import Path
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from bench.measure import Measured
 from bench.report import ROWS, Run, header
 
 PANELS = [
@@ -19,7 +20,7 @@ PANELS = [
 ]
 
 
-def draw(run: Run, path: Path) -> None:
+def draw(run: Run[Measured], path: Path) -> None:
     rows = {row.title: row for row in ROWS}
     sizes = [measured.assets for measured in run.measured]
     figure = Figure(figsize=(13, 7), layout="constrained")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -17,24 +18,27 @@ from bench.truth import Quality
 OTHERS_SHARE_MAX = 0.1
 BAR_ASSETS, BAR_BITS = 100_000, 256
 
+Figures = TypeVar("Figures")
+"""What is measured about one server."""
+
 Figure = Callable[[Measured], float | None]
 
 
-class Run(msgspec.Struct, frozen=True):
-    """One run of the benchmark as it is stored."""
+class Run(msgspec.Struct, Generic[Figures], frozen=True):
+    """One run of a benchmark as it is stored."""
 
     date: str
     machine: str
     python: str
     seconds_each: float
-    measured: list[Measured]
+    measured: list[Figures]
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, Generic[Figures], frozen=True):
     """`bar`: how many times better than the reference we have to be, where that is asked for."""
 
     title: str
-    figure: Figure
+    figure: Callable[[Figures], float | None]
     unit: str
     more_is_better: bool
     bar: float | None = None
@@ -77,7 +81,7 @@ def _net_ms(measured: Measured) -> float | None:
     return measured.search.p50_ms - measured.noop.p50_ms if measured.search and measured.noop else None
 
 
-ROWS = [
+ROWS: list[Row[Measured]] = [
     Row("ingest", lambda m: m.ingested / m.ingest.elapsed_s, "assets/s", True, 8),
     Row("server CPU to ingest 1,000 assets", lambda m: m.ingest.server_cpu_s / m.ingested * 1e6, "ms", False),
     Row("`/healthz` p50, 1 client", _p50(lambda m: m.noop), "ms", False),
@@ -97,19 +101,23 @@ ROWS = [
 ]
 
 
-def comparison(run: Run) -> str:
+def comparison(run: Run[Measured]) -> str:
     """Bars are judged on a quiet machine and at the size that they are meant for; elsewhere the table shows them alone."""
     shown, our = run.measured, run.measured[0]
-    judged = len(shown) > 1 and our.assets == BAR_ASSETS and our.bits == BAR_BITS and _others_share(run) <= OTHERS_SHARE_MAX
+    judged = len(shown) > 1 and our.assets == BAR_ASSETS and our.bits == BAR_BITS and others_share(run) <= OTHERS_SHARE_MAX
     heads = " | ".join(f"{m.name} {m.version}" for m in shown)
     lines = [f"| {our.assets:,} assets, {our.bits} bits | {heads} | times better | bar |", "|---|" + "---|" * (len(shown) + 2)]
-    for row in ROWS:
-        values = [row.figure(m) for m in shown]
-        cells = [_number(value, row.unit) for value in values]
-        lines.append(f"| {row.title} | {' | '.join(cells)} | {_ratio(row, values, judged=judged)} |")
+    lines += [line(row, shown, judged=judged) for row in ROWS]
     for title, text in TEXTS.items():
         lines.append(f"| {title} | {' | '.join(text(m) for m in shown)} | | {_verdict(title, our, judged=judged)} |")
     return "\n".join(lines)
+
+
+def line(row: Row[Figures], shown: list[Figures], *, judged: bool) -> str:
+    """A row of a comparison: the figure of each server, the ratio, and the bar."""
+    values = [row.figure(figures) for figures in shown]
+    cells = [_number(value, row.unit) for value in values]
+    return f"| {row.title} | {' | '.join(cells)} | {_ratio(row, values, judged=judged)} |"
 
 
 def growth(measured: list[Measured]) -> str:
@@ -122,24 +130,27 @@ def growth(measured: list[Measured]) -> str:
     return "\n".join(lines)
 
 
-def header(run: Run) -> str:
+def header(run: Run[Figures]) -> str:
     return f"{run.date}, {run.machine}, Python {run.python}, {run.seconds_each:g} s for each row of searches"
 
 
-def quietness(run: Run) -> str:
+def quietness(share: float) -> str:
     """Whether the figures count: the servers run one after the other, so what else runs falls on one of them and makes up a ratio."""
-    share = _others_share(run)
     if share <= OTHERS_SHARE_MAX:
         return f"Other processes took at most {share:.0%} of the processors in any row."
     return f"NOT A QUIET MACHINE: other processes took up to {share:.0%} of the processors. Times, rates and ratios here do not count."
 
 
-def _others_share(run: Run) -> float:
-    results = [result for m in run.measured for result in (m.ingest, m.noop, m.search, m.search_100, m.at_8, m.at_32) if result]
-    return max(result.others_share for result in results)
+def others_share(run: Run[Measured]) -> float:
+    return most_of_others(result for m in run.measured for result in (m.ingest, m.noop, m.search, m.search_100, m.at_8, m.at_32))
 
 
-def make_run(measured: list[Measured], seconds: float) -> Run:
+def most_of_others(results: Iterable[Result | None]) -> float:
+    """The largest share of the processors that other processes had meanwhile."""
+    return max(result.others_share for result in results if result)
+
+
+def make_run(measured: list[Figures], seconds: float) -> Run[Figures]:
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return Run(today, machine(), platform.python_version(), seconds, measured)
 
@@ -156,17 +167,17 @@ def _number(value: float | None, unit: str) -> str:
     return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
 
 
-def _ratio(row: Row, values: list[float | None], *, judged: bool) -> str:
+def _ratio(row: Row[Figures], values: list[float | None], *, judged: bool) -> str:
     """The last two cells: the ratio, and the bar with whether it is met."""
     our, other = values[0], values[-1]
     if len(values) < 2 or not our or not other:
         return " | "
     ratio = our / other if row.more_is_better else other / our
-    bar = "" if row.bar is None else _bar(f"{row.bar:g}", met=ratio >= row.bar, judged=judged)
+    bar = "" if row.bar is None else bar_text(f"{row.bar:g}", met=ratio >= row.bar, judged=judged)
     return f"{ratio:.3g} | {bar}"
 
 
-def _bar(text: str, *, met: bool, judged: bool) -> str:
+def bar_text(text: str, *, met: bool, judged: bool) -> str:
     return f"{text}: {'met' if met else 'missed'}" if judged else f"{text}: not judged"
 
 
@@ -195,9 +206,9 @@ def _found(measured: Measured) -> str:
 
 def _verdict(title: str, our: Measured, *, judged: bool) -> str:
     if title == "recall@10" and our.quality is not None:
-        return _bar("1.0", met=our.quality.recall == 1, judged=judged)
+        return bar_text("1.0", met=our.quality.recall == 1, judged=judged)
     if title == "SIGKILL to all found" and our.crash is not None:
-        return _bar("2 s", met=our.crash.searchable_s is not None and our.crash.searchable_s <= 2, judged=judged)
+        return bar_text("2 s", met=our.crash.searchable_s is not None and our.crash.searchable_s <= 2, judged=judged)
     return ""
 
 

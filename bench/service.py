@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from bench.measure import Measured, make_data_set, measure
-from bench.report import comparison, growth, header, make_run, quietness
+from bench.report import comparison, growth, header, make_run, others_share, quietness
 from bench.servers import Target, ours, reference
 from tests.system.reference import reference_python
 
@@ -24,7 +24,7 @@ def main() -> None:
     run = make_run(measured, arguments.seconds)
     if arguments.out is not None:
         arguments.out.write_bytes(msgspec.json.format(msgspec.json.encode(run)))
-    print(f"\n{header(run)}. {quietness(run)}\n\n{growth(run.measured) if arguments.sizes else comparison(run)}")
+    print(f"\n{header(run)}. {quietness(others_share(run))}\n\n{growth(run.measured) if arguments.sizes else comparison(run)}")
     if arguments.plot is not None:
         from bench.plot import draw  # matplotlib is wanted for this alone
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 
 import msgspec
 import numpy as np
@@ -46,15 +47,16 @@ class Truth:
         return np.divide(above, below, out=above, where=below > 0)
 
 
-def judge(truth: Truth, queries: list[Asset], answers: list[list[Match]], limit: int) -> Quality:
+def judge(rows: dict[str, int], true_scores_of: Iterable[NDArray[np.float64]], answers: list[list[Match]], limit: int) -> Quality:
+    """The first `limit` matches of each answer. `rows` has the number of each ISCC-ID in the true scores of a query."""
     found, wrong, given = [], 0, 0
-    for query, answer in zip(queries, answers, strict=True):
-        scores = truth.scores(query)
+    for scores, whole in zip(true_scores_of, answers, strict=True):
+        answer = whole[:limit]
         best = min(limit, int(np.count_nonzero(scores)))
         if best == 0:
             continue
         bar = np.partition(scores, len(scores) - best)[len(scores) - best] - TIE
-        true_scores = {iscc_id: float(scores[truth.rows[iscc_id]]) for iscc_id, _ in answer}
+        true_scores = {iscc_id: float(scores[rows[iscc_id]]) for iscc_id, _ in answer}
         found.append(min(best, sum(score >= bar for score in true_scores.values())) / best)
         wrong += sum(abs(score - true_scores[iscc_id]) > SCORE_ERROR_MAX for iscc_id, score in answer)
         given += len(answer)

@@ -42,8 +42,13 @@ class Corpus:
         with_codes: bool = False,
         simprints_per_asset: int = 0,
         simprint_bits: int = 128,
+        simprints_shared: float = 1.0,
     ) -> None:
-        """With several `unit_bits` each unit has one of these lengths; with several `media` (CONTENT sub types) each cluster has one."""
+        """With several `unit_bits` each unit has one of these lengths; with several `media` (CONTENT sub types) each cluster has one.
+
+        This share of an asset's simprints, taken at random, are near-duplicates of those at the same place in its cluster. The others are
+        its own.
+        """
         rng = np.random.default_rng(seed)
         self.size = clusters * per_cluster
         self.realm, self.first_id = realm, first_id
@@ -59,6 +64,9 @@ class Corpus:
         self.simprints = np.empty((self.size, simprints_per_asset, simprint_bits // 8), np.uint8)
         for place in range(simprints_per_asset):
             self.simprints[:, place] = _members(rng, clusters, per_cluster, simprint_bits // 8, flips)
+        if simprints_shared < 1:
+            own = rng.random(self.simprints.shape[:2]) >= simprints_shared
+            self.simprints[own] = _random_bytes(rng, (int(own.sum()), simprint_bits // 8))
 
     def assets(self, start: int = 0, stop: int | None = None) -> list[Asset]:
         return list(self._assets(start, self.size if stop is None else min(stop, self.size)))
@@ -81,6 +89,14 @@ class Corpus:
         bodies[:, :-1] ^= _noise(rng, (count, len(UNITS) - 1, bodies.shape[2]), flips)
         bodies[:, -1] = _random_bytes(rng, (count, bodies.shape[2]))
         return [{"units": units} for units in self._unit_texts(bodies, rows)]
+
+    def simprint_queries(self, seed: int, count: int, length: int, *, flips: int = 6) -> list[Asset]:
+        """Bodies of search requests: `length` simprints in a row of assets taken at random, 0 to `flips` bits in every 64 flipped."""
+        rng = np.random.default_rng(seed)
+        _, places, size = self.simprints.shape
+        rows, starts = rng.integers(0, self.size, count), rng.integers(0, places - length + 1, count)
+        bodies = self.simprints[rows[:, None], starts[:, None] + np.arange(length)] ^ _noise(rng, (count, length, size), flips)
+        return [{"simprints": {SIMPRINT_TYPE: [_simprint_text(body) for body in run]}} for run in bodies]
 
     def body(self, row: int, place: int) -> bytes:
         """The body of unit `UNITS[place]` of the asset with this number."""
@@ -175,7 +191,8 @@ def _random_bytes(rng: np.random.Generator, shape: tuple[int, ...]) -> Bytes:
 
 
 def _simprint_list(bodies: Bytes) -> list[dict[str, Any]]:
-    return [
-        {"simprint": base64.urlsafe_b64encode(body.tobytes()).decode().rstrip("="), "offset": place * 1000, "size": 1000}
-        for place, body in enumerate(bodies)
-    ]
+    return [{"simprint": _simprint_text(body), "offset": place * 1000, "size": 1000} for place, body in enumerate(bodies)]
+
+
+def _simprint_text(body: Bytes) -> str:
+    return base64.urlsafe_b64encode(body.tobytes()).decode().rstrip("=")

@@ -89,3 +89,21 @@ def test_simprints_are_valid() -> None:
     first, second = Corpus(8, clusters=1, per_cluster=2, simprints_per_asset=3, flips=4).assets()
     for one, two in zip(first["simprints"]["CONTENT_TEXT_V0"], second["simprints"]["CONTENT_TEXT_V0"], strict=True):
         assert scoring.similarity(codes.parse_simprint(one["simprint"]), codes.parse_simprint(two["simprint"])) >= 0.875
+
+
+def test_shared_simprints_and_own_ones() -> None:
+    """Two members of a cluster are near at the places that both share, about a quarter when each shares half, and nowhere else."""
+    first, second = Corpus(9, clusters=1, per_cluster=2, simprints_per_asset=400, flips=6, simprints_shared=0.5).simprints
+    near = np.bitwise_count(first ^ second).sum(axis=1) <= 24
+    assert 60 <= near.sum() <= 140
+    assert np.bitwise_count(first ^ second).sum(axis=1)[~near].min() > 32
+
+
+def test_simprint_queries_are_runs_of_one_asset() -> None:
+    """Every query has as many simprints as asked for, at most `flips` bits in 64 away from those of one asset, in their order."""
+    data = Corpus(10, clusters=10, per_cluster=2, simprints_per_asset=12, simprints_shared=0.5)
+    runs = [data.simprints[:, start : start + 5] for start in range(8)]
+    for query in data.simprint_queries(1, 20, 5, flips=4):
+        texts = query["simprints"]["CONTENT_TEXT_V0"]
+        bodies = np.frombuffer(b"".join(codes.parse_simprint(text) for text in texts), np.uint8).reshape(5, -1)
+        assert min(np.bitwise_count(run ^ bodies).sum(axis=2).max(axis=1).min() for run in runs) <= 8

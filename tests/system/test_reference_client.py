@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ FIRST_TIME_US = 1_700_000_000_000_000
 THRESHOLD = 0.75
 SCORE_DIGITS = 9
 INSTANCE = 0x40  # first header byte
+CHUNKS = [(0, 250), (250, 250), (500, 300)]  # offset and size of the chunks of each document
+SIMPRINT_TYPE = "CONTENT_TEXT_V0"
 
 
 class Document(NamedTuple):
@@ -109,6 +112,48 @@ def test_search_by_asset_finds_the_others(loaded: Loaded) -> None:
     assert len(expected) >= VERSIONS - 1
 
 
+def test_search_by_simprints_finds_chunks(loaded: Loaded) -> None:
+    """Simprints from a file find the document with each chunk in its place, then all versions by the chunk that they share."""
+    simprints = _simprints(32)
+    answer = loaded.client.ask(loaded.url, "works", {"simprints": {SIMPRINT_TYPE: simprints}})
+    assert answer["global_matches"] == []
+    first, *others = answer["chunk_matches"]
+    assert (first["iscc_id"], first["score"]) == (loaded.documents[32].iscc_id, 1.0)
+    frequencies = (1, VERSIONS, 1)
+    chunks = [
+        {"query": simprint, "match": simprint, "score": 1.0, "freq": freq, "offset": offset, "size": size, "content": None}
+        for simprint, freq, (offset, size) in zip(simprints, frequencies, CHUNKS, strict=True)
+    ]
+    assert first["types"] == {SIMPRINT_TYPE: {"score": 1.0, "matches": 3, "queried": 3, "chunks": chunks}}
+    assert first["metadata"]["name"] == loaded.documents[32].name
+    assert first["source"] == (loaded.files / "0032.iscc.utf8").as_uri()
+    weights = [math.log(1 + DOCUMENTS / (1 + freq)) for freq in frequencies]
+    assert [match["iscc_id"] for match in others] == [loaded.documents[number].iscc_id for number in (30, 31, 33, 34, 35)]
+    for match in others:
+        assert match["score"] == pytest.approx(weights[1] / sum(weights), abs=1e-9)
+        assert match["types"][SIMPRINT_TYPE]["chunks"] == [chunks[1]]
+
+
+def test_search_by_asset_finds_its_chunks(loaded: Loaded) -> None:
+    """A search with an ISCC-ID also finds the documents that share a chunk, without the document itself."""
+    answer = loaded.client.ask(loaded.url, "works", {"iscc_id": loaded.documents[32].iscc_id})
+    expected = [loaded.documents[number].iscc_id for number in (30, 31, 33, 34, 35)]
+    assert [match["iscc_id"] for match in answer["chunk_matches"]] == expected
+
+
+def test_add_with_shortened_simprints(loaded: Loaded) -> None:
+    """What the client cuts with `--simprint-bits` is found by simprints of that width, in an index of its own."""
+    loaded.client.run("index", "add", "short", "--remote", loaded.url)
+    added = loaded.client.run("add", "--index", "short", "--simprint-bits", "128", str(loaded.files / "000*.iscc.json"))
+    assert _json(added)["created"] == 10
+    simprint = iscc_core.encode_base64(iscc_core.decode_base64(_simprints(7)[1])[:16])
+    answer = loaded.client.ask(loaded.url, "short", {"simprints": {SIMPRINT_TYPE: [simprint]}})
+    found = {match["iscc_id"]: match["types"][SIMPRINT_TYPE]["chunks"] for match in answer["chunk_matches"]}
+    assert list(found) == [loaded.documents[number].iscc_id for number in (6, 7, 8, 9)]
+    chunk = {"query": simprint, "match": simprint, "score": 1.0, "freq": 4, "offset": 250, "size": 250, "content": None}
+    assert all(chunks == [chunk] for chunks in found.values())
+
+
 def test_search_with_a_code_that_is_none(loaded: Loaded) -> None:
     """`search` with a string that is no ISCC-CODE fails and shows our answer."""
     assert "HTTP 422" in loaded.client.run("search", "ISCC:AAAAAAAAAAAAAAAAAAAAAAAAA", code=1)
@@ -173,12 +218,17 @@ def _document(number: int, text: str, name: str) -> Document:
 
 def _write(documents: list[Document], directory: Path) -> None:
     """The files as the ISCC tools leave them beside the text: identifiers, name, and the fingerprints of chunks."""
-    rng = random.Random(7)
+    offsets, sizes = zip(*CHUNKS, strict=True)
     for number, document in enumerate(documents):
-        simprints = [iscc_core.encode_base64(rng.randbytes(32)) for _ in range(3)]
-        feature = {"maintype": "content", "subtype": "text", "version": 0, "simprints": simprints, "offsets": [0, 250, 500]}
-        text = {**document._asdict(), "mode": "text", "features": [{**feature, "sizes": [250, 250, 300]}]}
+        feature = {"maintype": "content", "subtype": "text", "version": 0, "simprints": _simprints(number)}
+        text = {**document._asdict(), "mode": "text", "features": [{**feature, "offsets": offsets, "sizes": sizes}]}
         (directory / f"{number:04}.iscc.json").write_text(json.dumps(text))
+
+
+def _simprints(number: int) -> list[str]:
+    """Of the chunks of this document: the second is the same in all versions of a text."""
+    own, shared = random.Random(f"own {number}"), random.Random(f"shared {number // VERSIONS}")
+    return [iscc_core.encode_base64(source.randbytes(32)) for source in (own, shared, own)]
 
 
 def _expected(documents: list[Document], units: list[str]) -> list[tuple[float, str]]:
