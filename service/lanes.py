@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar
 
 from service.engine.errors import Busy, EngineError, NoSpace
@@ -69,6 +70,10 @@ class ReadLane:
     def _resolve(self, future: asyncio.Future[T], result: T, error: BaseException | None) -> None:
         self.depth -= 1
         _settle(future, result, error)
+
+
+GROUP_BYTES_MAX = 1 << 19
+"""Bytes of request bodies that one commit takes together."""
 
 
 class _Waiting(NamedTuple):
@@ -136,7 +141,7 @@ class WriteLane:
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._waiting or self._closed)
-                group, self._waiting = self._waiting, []
+                group = self._next_group()
             if not group:
                 return
             try:
@@ -144,6 +149,13 @@ class WriteLane:
             except BaseException as error:  # noqa: BLE001 the lane ends, the process with it: nothing is swallowed
                 self._fail(group, error)
                 return
+
+    def _next_group(self) -> list[_Waiting]:
+        """The oldest writes, the first whatever its size: LMDB keeps the memory of the largest commit for good."""
+        sizes = accumulate(waiting.size for waiting in self._waiting)
+        taken = max(1, sum(1 for size in sizes if size <= GROUP_BYTES_MAX))
+        group, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        return group
 
     def _commit_group(self, group: list[_Waiting]) -> None:
         started = time.perf_counter()

@@ -7,7 +7,7 @@ import msgspec
 from service import telemetry
 from service.boot import flatten
 from service.engine.engine import EngineStats
-from service.engine.upkeep import Tally
+from service.engine.parts import Tally
 from service.telemetry import ENGINE_COUNTERS, ENGINE_GAUGES, Metrics, memory
 
 

@@ -19,6 +19,7 @@ from service.engine.files import DirectoryLock, sync_directory
 from service.engine.group import Group, asset_not_found, find_index, require_realm, types_of, units_of
 from service.engine.opening import open_columns, rebuild
 from service.engine.options import Options
+from service.engine.parts import Parts, Report, Tally
 from service.engine.query import UnitSearch
 from service.engine.requests import Answer, Body, IndexInfo, Key, Query, Request, SearchAnswer, StoredAsset
 from service.engine.simprints import SimprintSearch
@@ -36,7 +37,7 @@ from service.engine.store import (
     unpack_simprints,
 )
 from service.engine.tiers import Tiers
-from service.engine.upkeep import Report, Tally, Upkeep
+from service.engine.upkeep import Upkeep
 from service.engine.walk import require_whole
 
 T = TypeVar("T")
@@ -96,28 +97,20 @@ class Engine:
             require_whole(live)
 
     def _open(self, live: Path) -> None:
-        self._files = live / SEGMENTS
+        files = live / SEGMENTS
         self._store = Store(live, map_bytes=self._options.map_bytes)
-        self._files.mkdir(exist_ok=True)
+        files.mkdir(exist_ok=True)
         self._tally = Tally()
         self._writing = threading.Lock()
         self._columns = Columns(self._options.segment_codes)
-        self._tiers = Tiers(self._files)
-        self._upkeep = Upkeep(self._files, self._store, self._columns, self._tiers, self._options, self._writing, self._tally, self._report)
-        self._doubtful = open_columns(self._store, self._files, self._columns, self._upkeep.check_later)
+        self._tiers = Tiers(files)
+        self._parts = Parts(files, self._store, self._columns, self._tiers, self._options, self._writing, self._tally, self._report)
+        self._upkeep = Upkeep(self._parts)
+        self._doubtful = open_columns(self._parts, self._upkeep.graphs.check_later)
 
     def catch_up(self) -> None:
         """Rebuilds derived files that are missing or damaged. When it returns, every acknowledged asset is found."""
-        rebuild(
-            self._doubtful,
-            self._store,
-            self._files,
-            self._columns,
-            self._upkeep.check_later,
-            self._options,
-            self._tally,
-            self._report,
-        )
+        rebuild(self._doubtful, self._parts, self._upkeep.graphs.check_later)
         self._doubtful = []
 
     def start_background(self) -> None:

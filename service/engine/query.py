@@ -107,24 +107,14 @@ class UnitSearch:
             return near
         words = query_words(compared)
         for segment in view.segments:
-            rows = self._tiers.nearest(segment, compared) if in_graphs else None
+            rows = self._tiers.nearest(segment, compared, radius) if in_graphs else None
             if rows is None:
                 near += _scan(segment.words, segment.rows, words, radius)
             else:
                 self._approximate = True
-                near += self._from_graph(segment, rows, compared)
+                near += _runs(segment, rows, compared)
         for block, count in view.blocks:
             near += _scan(block, count, words, radius)
-        return near
-
-    def _from_graph(self, segment: Segment, rows: list[int], compared: Body) -> Near:
-        """The runs that begin at `rows`, scored from the bodies themselves."""
-        near: Near = []
-        for row in rows:
-            bodies = to_bodies(run_of(segment.words, row, len(compared) // WORD_BYTES))
-            similarity = scoring.similarity(compared, bodies[0])
-            if similarity >= self._options.match_threshold:
-                near += [(similarity, body) for body in bodies]
         return near
 
     def _gather(self, hits: list[Hit], assets: int) -> tuple[Found, bool]:
@@ -214,6 +204,16 @@ def _scan(columns: Words, count: int, query: Words, radius: int) -> Near:
     bits = query.shape[1] * 64
     similarities = (1 - hits.distance / bits).tolist()
     return list(zip(similarities, to_bodies(columns[:, hits.row]), strict=True))
+
+
+def _runs(segment: Segment, rows: list[int], compared: Body) -> Near:
+    """The runs that begin at `rows`, scored from the bodies themselves."""
+    near: Near = []
+    for row in rows:
+        bodies = to_bodies(run_of(segment.words, row, len(compared) // WORD_BYTES))
+        similarity = scoring.similarity(compared, bodies[0])
+        near += [(similarity, body) for body in bodies]
+    return near
 
 
 def _gather_all(cursor: Cursor, found: Found, hits: list[Hit]) -> None:

@@ -90,22 +90,20 @@ class SimprintSearch:
         queries = _query_words(bodies)
         in_graphs = self._options.graphs and sum(row.codes.values()) > self._options.exact_max_codes
         for segment in view.segments:
-            if not (in_graphs and self._find_in_graph(segment, bodies, near)):
+            if not (in_graphs and self._find_in_graph(segment, bodies, radius, near)):
                 _scan(segment.words, segment.rows, queries, radius, near)
         for words, count in view.blocks:
             _scan(words, count, queries, radius, near)
 
-    def _find_in_graph(self, segment: Segment, bodies: list[Body], near: Near) -> bool:
+    def _find_in_graph(self, segment: Segment, bodies: list[Body], radius: int, near: Near) -> bool:
         """False when the segment has no graph yet, and then nothing was done."""
-        nearest = [self._tiers.nearest(segment, body) for body in bodies]
+        nearest = [self._tiers.nearest(segment, body, radius) for body in bodies]
         for place, rows in enumerate(nearest):
             if rows is None:
                 return False
             for row in rows:
                 for body in to_bodies(run_of(segment.words, row, segment.words.shape[0])):
-                    similarity = scoring.similarity(bodies[place], body)
-                    if similarity >= self._options.match_threshold_simprints:
-                        near[body][place] = similarity
+                    near[body][place] = scoring.similarity(bodies[place], body)
         self._approximate = True
         return True
 

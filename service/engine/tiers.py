@@ -17,8 +17,8 @@ class Tiers:
         self._views = Views()
         self.asked_bits: set[int] = set()
 
-    def nearest(self, segment: Segment, compared: Body) -> list[int] | None:
-        """First rows of the nearest runs of a segment. None while it has no graph for this length: then it is scanned."""
+    def nearest(self, segment: Segment, compared: Body, radius: int) -> list[int] | None:
+        """First rows of the nearest runs of a segment within the radius. None while it has no graph for this length: then it is scanned."""
         bits = len(compared) * 8
         graph = next((graph for graph in segment.graphs if graph.bits == bits), None)
         if graph is None:
@@ -28,7 +28,7 @@ class Tiers:
             found = self._views.search(self._directory / graph.name, bits, compared, settings_for(bits))
         except GraphFailed:  # its file went away meanwhile
             return None
-        return [row for row, _ in found]
+        return [row for row, distance in found if distance <= radius]
 
     def forget(self, graphs: tuple[GraphFile, ...]) -> None:
         """These graphs are not searched any more."""

@@ -1,0 +1,148 @@
+"""Keeping the exact tier in order: sealing the tail, rewriting segments with dead rows, freeing deleted indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service.engine.columns import Block, Column, ColumnName, Segment, Token, Words, sort_distinct
+from service.engine.graph_tier import GraphTier
+from service.engine.graphs import GraphFile
+from service.engine.parts import Parts
+from service.engine.segments import live_rows, segment_path, split, write_segment
+from service.engine.store import SegmentRow, Transaction, column_key, prefixed, segment_rows, sequence_of, u64
+
+PURGE_KEYS = 2_000
+REWRITE_SEGMENTS = 64
+KEPT_SHARE = 0.9
+PURGED_TABLES = ("assets", "postings", "simprints", "tail", "types")
+
+
+class _IndexGone(Exception):
+    """The index was deleted while files were written for it."""
+
+
+class Tidying:
+    """Lives as long as the engine; one thread calls `step`."""
+
+    def __init__(self, parts: Parts, graphs: GraphTier) -> None:
+        self._parts = parts
+        self._graphs = graphs
+
+    def step(self) -> bool:
+        """One piece of work; False when there is none."""
+        return self._purge() or self._seal() or self._rewrite()
+
+    def _seal(self) -> bool:
+        for name, column in self._parts.columns:
+            blocks = column.full_blocks(self._parts.options.segment_codes)
+            if blocks:
+                self._seal_blocks(name, column, blocks)
+                return True
+        return False
+
+    def _seal_blocks(self, name: ColumnName, column: Column, blocks: tuple[Block, ...]) -> None:
+        with self._written(sort_distinct([block.words[:, : block.count] for block in blocks])) as ((segment, row),), self._parts.writing:
+            self._require_index(name)
+            with self._parts.change() as txn:
+                self._parts.put_segment(txn, name, segment.token, row)
+                self._clear_tail(txn, name, blocks[-1].end_row)
+            column.seal(blocks, segment)
+        self._parts.tally.segments_sealed += 1
+
+    @contextmanager
+    def _written(self, words: Words, rows_max: int | None = None) -> Iterator[list[tuple[Segment, SegmentRow]]]:
+        """New files, for a block that names them in LMDB; they go when it raises, and quietly when the index was deleted meanwhile."""
+        self._parts.store.require_room(self._parts.options.disk_free_min_bytes)
+        files: list[tuple[Segment, SegmentRow]] = []
+        try:
+            for part in split(words, rows_max or words.shape[1]):
+                files.append(write_segment(self._parts.directory, part))  # noqa: PERF401 - what was written before an error is removed
+            yield files
+        except BaseException as error:
+            for segment, _ in files:
+                segment_path(self._parts.directory, segment.token).unlink(missing_ok=True)
+            if not isinstance(error, _IndexGone):
+                raise
+
+    def _require_index(self, name: ColumnName) -> None:
+        if self._parts.columns.dropped(name[0]):
+            raise _IndexGone
+
+    def _clear_tail(self, txn: Transaction, name: ColumnName, end_row: int) -> None:
+        prefix = column_key(*name)
+        with txn.cursor(db=self._parts.store.tail) as cursor:
+            found = cursor.set_range(prefix)
+            while found and prefix <= cursor.key() < prefix + u64(end_row):
+                found = cursor.delete() and bool(cursor.key())
+
+    def _rewrite(self) -> bool:
+        for name, column in self._parts.columns:
+            dead = column.dead
+            if column.segments and dead >= self._parts.options.dead_share * column.rows:
+                self._rewrite_column(name, column)
+                column.dead -= dead
+                return True
+        return False
+
+    def _rewrite_column(self, name: ColumnName, column: Column) -> None:
+        chosen = column.segments[:REWRITE_SEGMENTS]
+        with self._parts.store.read() as txn:
+            sequence = sequence_of(txn, self._parts.store)
+            live = [live_rows(txn, self._parts.store, name[0], name[1], segment.words) for segment in chosen]
+        doubled = sum(words.shape[1] for words in live) - sort_distinct(live).shape[1]
+        many_doubled = doubled > (1 - KEPT_SHARE) * sum(words.shape[1] for words in live)
+        worn = [at for at, words in enumerate(live) if many_doubled or words.shape[1] < KEPT_SHARE * chosen[at].rows]
+        if not worn:
+            return
+        old = [chosen[at] for at in worn]
+        merged = sort_distinct([live[at] for at in worn])
+        with self._written(merged, self._parts.options.segment_codes) as written, self._parts.writing:
+            self._require_index(name)
+            with self._parts.change() as txn:
+                for segment in old:
+                    txn.delete(column_key(*name) + segment.token, db=self._parts.store.segments)
+                for segment, row in written:
+                    self._parts.put_segment(txn, name, segment.token, row)
+            column.replace([segment.token for segment in old], [segment for segment, _ in written], sequence)
+        for segment in old:
+            self._remove_files(segment.token, segment.graphs)
+        self._parts.tally.segments_rewritten += len(old)
+
+    def _remove_files(self, token: Token, graphs: tuple[GraphFile, ...]) -> None:
+        """A mapped file may be unlinked: searches that hold it go on."""
+        self._graphs.forget(token, graphs)
+        for path in self._parts.directory.glob(f"{token.hex()}.*"):
+            path.unlink(missing_ok=True)
+
+    def _purge(self) -> bool:
+        """Frees some keys of one deleted index."""
+        with self._parts.store.read() as txn, txn.cursor(db=self._parts.store.meta) as cursor:
+            waiting = next((key[len(b"purge") :] for key, _ in prefixed(cursor, b"purge")), None)
+        if waiting is None:
+            return False
+        gone: list[tuple[Token, tuple[GraphFile, ...]]] = []
+        with self._parts.writing, self._parts.store.write(0) as txn:
+            room = PURGE_KEYS
+            for table in PURGED_TABLES:
+                room -= self._delete_some(txn, table, waiting, room)
+            if room > 0:
+                with txn.cursor(db=self._parts.store.segments) as cursor:
+                    rows = list(prefixed(cursor, waiting))
+                gone = [(Token(key[-8:]), segment_rows.decode(value).graphs) for key, value in rows]
+                for key, _ in rows:
+                    txn.delete(key, db=self._parts.store.segments)
+                txn.delete(b"purge" + waiting, db=self._parts.store.meta)
+        self._parts.tally.keys_purged += PURGE_KEYS - max(room, 0)
+        for token, graphs in gone:
+            self._remove_files(token, graphs)
+        return True
+
+    def _delete_some(self, txn: Transaction, table: str, prefix: bytes, most: int) -> int:
+        deleted = 0
+        with txn.cursor(db=getattr(self._parts.store, table)) as cursor:
+            found = most > 0 and cursor.set_range(prefix)
+            while found and deleted < most and cursor.key().startswith(prefix):
+                found = cursor.delete(dupdata=True) and bool(cursor.key())
+                deleted += 1
+        return deleted
