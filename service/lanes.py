@@ -7,9 +7,9 @@ of a lane ever waits for the other lane.
 from __future__ import annotations
 
 import asyncio
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar
@@ -21,8 +21,24 @@ T = TypeVar("T")
 Result = Answer | EngineError
 
 
+_Job = tuple["asyncio.Future[Any]", Callable[[], Any]]
+
+
+class _Reader:
+    """One thread of a read lane. It sleeps on a lock of its own, so that a job wakes one thread and no other."""
+
+    def __init__(self) -> None:
+        self.asleep = threading.Lock()
+        self.asleep.acquire()
+        self.job: _Job | None = None
+        """What it does next; None at the wake-up ends it."""
+
+
 class ReadLane:
-    """A fixed number of threads for searches and for decoding bodies. Lives as long as the process; `run` is called on the event loop."""
+    """A fixed number of threads for searches and for decoding bodies. Lives as long as the process; `run` is called on the event loop.
+
+    The thread that became idle last is woken first: its caches are warm, and the others sleep on.
+    """
 
     def __init__(self, threads: int, queue_max: int) -> None:
         self.depth = 0
@@ -30,8 +46,12 @@ class ReadLane:
         self._depth_max = threads + queue_max
         self._queue_max = queue_max
         self._closed = False
-        self._jobs: queue.SimpleQueue[tuple[asyncio.Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
-        self._threads = [threading.Thread(target=self._work, name=f"read-{i}", daemon=True) for i in range(threads)]
+        self._mutex = threading.Lock()
+        self._waiting: deque[_Job] = deque()
+        self._idle: list[_Reader] = [_Reader() for _ in range(threads)]
+        self._threads = [
+            threading.Thread(target=self._work, args=(reader,), name=f"read-{i}", daemon=True) for i, reader in enumerate(self._idle)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -43,26 +63,52 @@ class ReadLane:
             raise Busy(f"the read lane is full: {self._queue_max} requests wait (ISCC_SEARCH_READ_QUEUE), send the request again")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self.depth += 1
-        self._jobs.put((future, job))
+        with self._mutex:
+            if not self._idle:
+                self._waiting.append((future, job))
+                return future
+            reader = self._idle.pop()
+        reader.job = (future, job)
+        reader.asleep.release()
         return future
 
     def close(self, timeout_s: float) -> bool:
         """No new jobs; jobs that wait are done. True when all threads have ended."""
-        self._closed = True
-        for _ in self._threads:
-            self._jobs.put(None)
+        with self._mutex:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for reader in idle:
+            reader.asleep.release()
         return _join(self._threads, timeout_s)
 
-    def _work(self) -> None:
-        while (entry := self._jobs.get()) is not None:
-            future, job = entry
-            try:
-                result = job()
-            except BaseException as error:  # noqa: BLE001 it is raised where the future is awaited
-                self._answer(future, None, error)
+    def _work(self, reader: _Reader) -> None:
+        while True:
+            reader.asleep.acquire()
+            job, reader.job = reader.job, None
+            if job is None:
+                return
+            while job is not None:
+                self._do(*job)
+                job = self._next(reader)
+
+    def _next(self, reader: _Reader) -> _Job | None:
+        """What waits; None sends the thread to sleep, or to its end when the lane is closed."""
+        with self._mutex:
+            if self._waiting:
+                return self._waiting.popleft()
+            if self._closed:
+                reader.asleep.release()
             else:
-                self._answer(future, result, None)
-            del entry, future, job
+                self._idle.append(reader)
+            return None
+
+    def _do(self, future: asyncio.Future[Any], job: Callable[[], Any]) -> None:
+        try:
+            result = job()
+        except BaseException as error:  # noqa: BLE001 it is raised where the future is awaited
+            self._answer(future, None, error)
+        else:
+            self._answer(future, result, None)
 
     def _answer(self, future: asyncio.Future[T], result: T | None, error: BaseException | None) -> None:
         _call(future, self._resolve, future, result, error)
