@@ -185,6 +185,7 @@ def options(settings: Settings) -> Options:
         match_threshold_simprints=settings.match_threshold_simprints,
         confidence_exponent=settings.confidence_exponent,
         max_candidates=settings.max_candidates,
+        max_query_simprints=settings.max_query_simprints,
         max_chunk_postings=settings.max_chunk_postings,
         segment_codes=settings.segment_codes,
         exact_max_codes=settings.exact_max_codes,

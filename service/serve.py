@@ -10,6 +10,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -43,6 +44,7 @@ BACKLOG = 1024
 
 def serve(settings: Settings) -> NoReturn:
     """Serves until a signal or a failure, then ends the process with its exit code."""
+    _allow_open_files()
     metrics = Metrics()
     boot = Boot(settings, metrics)
     end = boot.start(OPENING_PATIENCE_S)
@@ -89,6 +91,12 @@ def leave(end: End) -> NoReturn:
     os._exit(end.code)
 
 
+def _allow_open_files() -> None:
+    """As many as the system lets a process have: each segment file takes one, each graph one for each thread."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 async def _serve(settings: Settings, metrics: Metrics, boot: Boot) -> End:
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[End] = loop.create_future()
@@ -102,6 +110,7 @@ async def _serve(settings: Settings, metrics: Metrics, boot: Boot) -> End:
     boot.on_end(partial(_call, loop, finish))
     app = create_app(boot, metrics, settings, request_log())
     gc.freeze()  # what is there now stays: no later collection needs to look at it
+    gc.set_threshold(50_000, 20, 50)  # a large answer makes many objects and no cycles: collecting beside it only stops other threads
     server = Server(
         app,
         address=settings.host,

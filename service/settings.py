@@ -274,7 +274,7 @@ SETTINGS: dict[str, tuple[str | None, str, Callable[[str], object]]] = {
     "MAX_ASSETS": ("1000", "assets in one request", _integer(1, 1_000_000)),
     "MAX_UNITS": ("64", "units of one asset or one search", _integer(1, 10_000)),
     "MAX_SIMPRINTS": ("100000", "simprints of one asset", _integer(1, 10_000_000)),
-    "MAX_QUERY_SIMPRINTS": ("1000", "simprints of one search", _integer(1, 1_000_000)),
+    "MAX_QUERY_SIMPRINTS": ("1000", "simprints of one search, also of one by ISCC-ID", _integer(1, 1_000_000)),
     "MAX_METADATA_BYTES": ("1048576", "bytes of the metadata of one asset", _integer(2, 1 << 30)),
     "MAX_LIMIT": ("1000", "highest `limit` of a search", _integer(1, 1_000_000)),
     "READ_THREADS": (None, "threads that search; without it one for each processor, at most 8", _integer(1, 64)),

@@ -19,15 +19,6 @@ ROUNDING = 1 + 1e-12
 """An upper bound stays one whatever the order of its sums."""
 
 
-class Code(NamedTuple):
-    """A stored simprint near the query: the similarity to each query simprint that it matches, by place in the query."""
-
-    freq: int
-    body: Body
-    idf: float
-    near: dict[int, float]
-
-
 class Best(NamedTuple):
     """The stored simprint that counts for one query simprint in one asset. The smallest is the best."""
 
@@ -38,7 +29,16 @@ class Best(NamedTuple):
 
 
 Found = dict[int, Best]
-"""What one asset matched, by place in the query."""
+"""What one asset matched, by place in the query. Assets that matched the same share one: it is never changed."""
+
+
+class Code(NamedTuple):
+    """A stored simprint near the query: what it is worth to each query simprint that it matches."""
+
+    freq: int
+    body: Body
+    idf: float
+    best: Found
 
 
 class TypeSearch:
@@ -61,69 +61,88 @@ class TypeSearch:
 
     def take(self, near: Mapping[bytes, dict[int, float]]) -> None:
         """Codes that have postings, the rarest first."""
-        codes = [(self._freq(body), Body(body), places) for body, places in near.items()]
-        self._codes = sorted(Code(freq, body, scoring.idf(self._assets, freq), places) for freq, body, places in codes if freq)
+        self._codes = [code for body, places in near.items() if (code := self._code(Body(body), places)).freq]
+        self._codes.sort(key=lambda code: code[:2])
+
+    def _code(self, body: Body, places: dict[int, float]) -> Code:
+        freq = self._freq(body)
+        idf = scoring.idf(self._assets, freq)
+        return Code(freq, body, idf, {place: Best(-similarity, body, idf, freq) for place, similarity in places.items()})
 
     @property
     def next_freq(self) -> int:
         """Postings of the next code to be read; 0 when all were."""
         return self._codes[self._read].freq if self._read < len(self._codes) else 0
 
-    def read_next(self) -> int:
-        """Takes the assets of the next code; returns how many postings were read."""
-        code = self._codes[self._read]
-        self._read += 1
-        for _, key in self._cursor.getmulti([self._prefix + code.body], dupdata=True, dupfixed_bytes=8):
-            self._note(self.found.setdefault(Key(key), {}), code)
-        return code.freq
+    @property
+    def unread(self) -> int:
+        """Codes that were not read."""
+        return len(self._codes) - self._read
 
-    def read_part(self, most: int) -> None:
-        """Takes the first assets of the next code, which stays unread."""
+    @property
+    def unread_postings(self) -> int:
+        return sum(code.freq for code in self._codes[self._read :])
+
+    def read_next(self, most: int) -> int:
+        """Takes the assets of the next code, `most` of them at most; returns how many were read."""
         code = self._codes[self._read]
+        if code.freq <= most:
+            self._read += 1
         if self._cursor.set_key(self._prefix + code.body):
             for key in islice(self._cursor.iternext_dup(), most):
-                self._note(self.found.setdefault(Key(key), {}), code)
+                self._note(Key(key), code.best)
+        return min(code.freq, most)
 
-    def _note(self, found: Found, code: Code) -> None:
-        for place, similarity in code.near.items():
-            best = Best(-similarity, code.body, code.idf, code.freq)
-            if place not in found or best < found[place]:
-                found[place] = best
+    def _note(self, key: Key, new: Found) -> None:
+        old = self.found.get(key)
+        if old is None:
+            self.found[key] = new
+        elif old is not new:
+            self.found[key] = old | {place: best for place, best in new.items() if place not in old or best < old[place]}
 
     def ask_about(self, key: Key) -> None:
         """Whether an asset has the codes that were not read."""
         for code in self._codes[self._read :]:
             if self._cursor.set_key_dup(self._prefix + code.body, key):
-                self._note(self.found.setdefault(key, {}), code)
+                self._note(key, code.best)
 
     def complete(self, key: Key, stored: list[Simprint], queries: Words, radius: int) -> None:
-        """What the asset matches, from what is stored of it: for when the codes near the query were found through graphs."""
+        """What the asset matches, from what is stored of it: for when not all codes near the query are known, or read."""
         bodies = list(dict.fromkeys(simprint.body for simprint in stored))
-        found: Found = {}
-        if bodies:
-            hits = kernels.range_scan(to_words(bodies, self.row.width), len(bodies), queries, radius)
-            bits = self.row.width * 8
-            for place, at, distance in zip(hits.query.tolist(), hits.row.tolist(), hits.distance.tolist(), strict=True):
-                freq = self._freq(bodies[at])
-                similarity = scoring.similarity_at(distance, bits)
-                self._note(found, Code(freq, bodies[at], scoring.idf(self._assets, freq), {place: similarity}))
         self.found.pop(key, None)
-        if found:
-            self.found[key] = found
+        if not bodies:
+            return
+        places: dict[int, dict[int, float]] = {}
+        hits = kernels.range_scan(to_words(bodies, self.row.width), len(bodies), queries, radius)
+        for place, at, distance in zip(hits.query.tolist(), hits.row.tolist(), hits.distance.tolist(), strict=True):
+            places.setdefault(at, {})[place] = scoring.similarity_at(distance, self.row.width * 8)
+        for at, near in places.items():
+            self._note(key, self._code(bodies[at], near).best)
 
     def most_unread(self) -> float:
         """No asset that has none of the codes read so far can have a higher score in this type."""
         weights: dict[int, float] = {}
         highest = 0.0
         for code in self._codes[self._read :]:
-            for place, similarity in code.near.items():
+            for place, best in code.best.items():
                 weights[place] = max(weights.get(place, 0.0), code.idf)
-                highest = max(highest, similarity)
+                highest = max(highest, -best.distance)
         if not weights:
             return 0.0
         most = sum(weights.values())
         rest = sum(idf for place, idf in enumerate(self._unmatched) if place not in weights)
         return ROUNDING * highest * most / (most + rest) if most else 0.0
+
+    def scores(self) -> dict[Key, float]:
+        """Of all assets found. Assets that share what they matched share the sum."""
+        by_found: dict[int, float] = {}
+        scores = {}
+        for key, found in self.found.items():
+            score = by_found.get(id(found))
+            if score is None:
+                score = by_found[id(found)] = self.score(found)
+            scores[key] = score
+        return scores
 
     def score(self, found: Found) -> float:
         return scoring.chunk_type_score(

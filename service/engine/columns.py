@@ -75,7 +75,12 @@ class Column:
     def __init__(self, length: int, block_rows_max: int) -> None:
         self.length = length
         self._block_rows_max = block_rows_max
-        self.dead = 0  # codes that lost their last posting since the last rewrite
+        self.dead = 0
+        """Rows without a posting, as far as it was counted."""
+        self.dead_left = 0
+        """Dead rows that a turn of rewriting left; it begins again when there are more."""
+        self.rewritten_to = 0
+        """The segment that the turn has come to."""
         self._next_row = 0
         self._state: tuple[tuple[Segment, ...], tuple[Block, ...], int] = ((), (), 0)
 

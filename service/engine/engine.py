@@ -14,19 +14,20 @@ from typing import TypeVar
 import msgspec
 
 from service.engine.columns import Columns
-from service.engine.errors import Conflict, Damaged, EngineError, Fatal, Invalid, NotFound, Unfit
+from service.engine.errors import Conflict, Damaged, Defect, EngineError, Fatal, Invalid, NotFound, Unfit
 from service.engine.files import DirectoryLock, sync_directory
 from service.engine.group import Group, asset_not_found, find_index, require_realm, types_of, units_of
 from service.engine.opening import open_columns, rebuild
 from service.engine.options import Options
 from service.engine.parts import Parts, Report, Tally
 from service.engine.query import UnitSearch
-from service.engine.requests import Answer, Body, IndexInfo, Key, Query, Request, SearchAnswer, StoredAsset
+from service.engine.requests import Answer, Body, DeleteAsset, DeleteIndex, IndexInfo, Key, Query, Request, SearchAnswer, StoredAsset
 from service.engine.simprints import SimprintSearch
 from service.engine.stale import StaleView
 from service.engine.store import (
     IndexRow,
     Store,
+    StoreError,
     Transaction,
     asset_simprints,
     check_header,
@@ -75,6 +76,7 @@ class Engine:
         directory.mkdir(parents=True, exist_ok=True)
         self._lock = DirectoryLock(directory)
         self._clean = directory / CLEAN
+        self._fatal: Fatal | None = None
         try:
             self._require_whole(directory / LIVE)
             self._open(directory / LIVE)
@@ -125,17 +127,21 @@ class Engine:
         """Only after every call of `commit` and of the reads has returned."""
         self._upkeep.stop()
         self._store.close()
-        if self._upkeep.fatal is None:
+        if self._fatal is None and self._upkeep.fatal is None:
             self._clean.touch()
             sync_directory(self._clean.parent)
         self._lock.release()
 
     def commit(self, requests: Sequence[Request]) -> list[Answer | EngineError]:
         """One group in one transaction, fsynced when this returns. A refused request has its error in its place."""
-        if self._upkeep.fatal is not None:
-            raise Fatal(str(self._upkeep.fatal))
+        if self._fatal is not None or self._upkeep.fatal is not None:
+            raise Fatal(f"nothing is written after a failed commit: {self._fatal or self._upkeep.fatal}")
         with self._writing:
-            answers = self._commit(requests)
+            try:
+                answers = self._commit(requests)
+            except Fatal as error:
+                self._fatal = error
+                raise
         refused = sum(isinstance(answer, EngineError) for answer in answers)
         self._tally.commits += 1
         self._tally.requests += len(requests)
@@ -146,17 +152,28 @@ class Engine:
     def _commit(self, requests: Sequence[Request]) -> list[Answer | EngineError]:
         answers: list[Answer | EngineError] = []
         now_us = time.time_ns() // 1_000
-        with self._store.write(self._options.disk_free_min_bytes) as txn:
+        room = self._store.lack_of_room(self._options.disk_free_min_bytes)
+        with self._store.write(0) as txn:
             group = Group(txn, self._store, self._columns)
             for request in requests:
-                try:
-                    answers.append(group.apply(request, now_us))
-                except REFUSALS as error:
-                    answers.append(error)
+                frees = isinstance(request, DeleteAsset | DeleteIndex)
+                answers.append(self._apply(group, request, now_us) if room is None or frees else room)
             group.trim_log()
         for number in group.dropped:
             self._columns.drop(number)
         return answers
+
+    def _apply(self, group: Group, request: Request, now_us: int) -> Answer | EngineError:
+        """What is refused, and what meets a defect of ours, is undone alone; only the store's own errors take the group with them."""
+        try:
+            return group.apply(request, now_us)
+        except REFUSALS as error:
+            return error
+        except (EngineError, StoreError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a request that meets a defect must not stop the others; it is reported and answered
+            self._report("defect", {"error": repr(error), "request": type(request).__name__})
+            return Defect(f"the request met a defect of the service: {type(error).__name__}")
 
     def indexes(self) -> list[IndexInfo]:
         """All indexes by name."""
@@ -213,16 +230,18 @@ class Engine:
         return SearchAnswer(matches, chunk_matches, truncated or cut, asset, simprints)
 
     def _own_simprints(self, txn: Transaction, row: IndexRow, key: Key) -> dict[str, list[Body]]:
-        """What a search by ISCC-ID asks for: each simprint of the asset once."""
+        """What a search by ISCC-ID asks for: each simprint of the asset once, as far as a query may have them."""
         stored = asset_simprints(txn, self._store, row.number, key)
         if not stored:
             return {}
-        types = [(name[1:], found) for name, found in types_of(txn, self._store, row.number) if name.startswith("s")]
-        return {
-            name: list(dict.fromkeys(simprint.body for simprint in unpack_simprints(stored[found.number], found.width)))
-            for name, found in types
-            if found.number in stored
-        }
+        own: dict[str, list[Body]] = {}
+        room = self._options.max_query_simprints
+        for name, found in types_of(txn, self._store, row.number):
+            if name.startswith("s") and found.number in stored and room > 0:
+                bodies = dict.fromkeys(simprint.body for simprint in unpack_simprints(stored[found.number], found.width))
+                own[name[1:]] = list(bodies)[:room]
+                room -= len(own[name[1:]])
+        return own
 
     def stats(self) -> EngineStats:
         """Counts of what is held, from memory and the rows of the indexes."""

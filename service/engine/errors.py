@@ -25,6 +25,14 @@ class Busy(EngineError):
     """Not now: the engine is full, not open yet or closing. Nothing was done; send the request again."""
 
 
+class Unwritable(EngineError):
+    """A file cannot be written or read for a reason other than space: an operator must look at limits and permissions."""
+
+
+class Defect(EngineError):
+    """A request met a defect of ours: nothing of it was done."""
+
+
 class Damaged(EngineError):
     """A file that cannot be rebuilt from another is damaged, or not ours: an operator must look."""
 

@@ -5,6 +5,7 @@ A file becomes visible by: write to a temporary name, fsync, rename, fsync the d
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -12,10 +13,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
-from service.engine.errors import Locked, NoSpace
+from service.engine.errors import Locked, NoSpace, Unwritable
 
 TEMPORARY = ".tmp"
 HASH_BYTES = 1 << 20
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def publish(path: Path, parts: Iterable[bytes | memoryview]) -> bytes:
@@ -33,7 +35,9 @@ def publish(path: Path, parts: Iterable[bytes | memoryview]) -> bytes:
         sync_directory(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise NoSpace(f"cannot write {path}: {error.strerror}; free space on the disk") from error
+        if error.errno in NO_SPACE:
+            raise NoSpace(f"cannot write {path}: {error.strerror}; free space on the disk") from error
+        raise Unwritable(f"cannot write {path}: {error.strerror}") from error
     return digest.digest()
 
 

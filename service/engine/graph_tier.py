@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -14,6 +15,9 @@ from service.engine.parts import Parts
 from service.engine.segments import graph_name, segment_path
 from service.engine.store import column_key, segment_rows
 
+RETRY_S = 600.0
+"""A graph that could not be built waits that long: the others come first."""
+
 
 class GraphTier:
     """Lives as long as the engine; one thread calls `step`."""
@@ -22,6 +26,7 @@ class GraphTier:
         self._parts = parts
         self._builder = Builder()
         self._unchecked: dict[Token, tuple[ColumnName, tuple[GraphFile, ...]]] = {}
+        self._not_before: dict[tuple[Token, int], float] = {}
 
     def check_later(self, name: ColumnName, token: Token, graphs: tuple[GraphFile, ...]) -> None:
         """Graphs found at open: their segments are scanned until the digests were compared."""
@@ -46,22 +51,37 @@ class GraphTier:
             return False
         token, (name, graphs) = self._unchecked.popitem()
         good = tuple(graph for graph in graphs if check(self._parts.directory / graph.name, graph))
-        if good != graphs:
-            self._parts.tally.graphs_discarded += len(graphs) - len(good)
-            self._parts.report("graph file is missing or damaged, building it again", {"segment": token.hex()})
+        if good == graphs:
+            self._show(name, token, good)
+            return True
+        self._parts.tally.graphs_discarded += len(graphs) - len(good)
+        self._parts.report("graph file is missing or damaged, building it again", {"segment": token.hex()})
         self._name_graphs(name, token, good)
         return True
 
+    def _show(self, name: ColumnName, token: Token, graphs: tuple[GraphFile, ...]) -> None:
+        """Searches use the graphs from now on."""
+        with self._parts.writing:
+            column = self._parts.columns.get(name)
+            if column is not None:
+                column.set_graphs(token, graphs)
+
     def _build_next(self) -> bool:
+        now = time.monotonic()
         for name, column in self._large_columns():
             for segment in column.segments:
-                if segment.token in self._unchecked:
-                    continue
-                for bits in self._wanted_bits(name[2]):
-                    if all(graph.bits != bits for graph in segment.graphs):
+                for bits in self._missing_bits(name, segment):
+                    if self._not_before.get((segment.token, bits), 0.0) <= now:
                         self._build(name, column, segment, bits)
                         return True
         return False
+
+    def _missing_bits(self, name: ColumnName, segment: Segment) -> list[int]:
+        """The whole length, and the shorter ones that queries asked for, less those that are there or not checked yet."""
+        if segment.token in self._unchecked:
+            return []
+        wanted = [name[2] * 8, *sorted(bits for column, bits in tuple(self._parts.tiers.asked) if column == name)]
+        return [bits for bits in wanted if all(graph.bits != bits for graph in segment.graphs)]
 
     def _large_columns(self) -> Iterator[tuple[ColumnName, Column]]:
         """Columns of types with more codes than are scanned."""
@@ -72,26 +92,25 @@ class GraphTier:
             if sum(column.rows for _, column in found) > self._parts.options.exact_max_codes:
                 yield from found
 
-    def _wanted_bits(self, length: int) -> list[int]:
-        """The whole length, and the shorter ones that queries asked for."""
-        return [length * 8, *sorted(bits for bits in tuple(self._parts.tiers.asked_bits) if bits < length * 8)]
-
     def _build(self, name: ColumnName, column: Column, segment: Segment, bits: int) -> None:
+        self._parts.store.require_room(self._parts.options.disk_free_min_bytes)
         target = self._parts.directory / graph_name(segment.token, bits)
         try:
             graph = self._builder.build(
                 segment_path(self._parts.directory, segment.token), segment.rows, name[2] // 8, bits, target, settings_for(bits)
             )
+            now = _now(column, segment)
+            if now is not None and self._name_graphs(name, segment.token, (*now.graphs, graph)):
+                self._parts.tally.graphs_built += 1
+                return
         except EngineError:
+            target.unlink(missing_ok=True)
             if _now(column, segment) is None:  # rewritten meanwhile: its files went while they were read
                 return
+            self._not_before[segment.token, bits] = time.monotonic() + RETRY_S
             self._parts.tally.graphs_failed += 1
             raise
-        now = _now(column, segment)
-        if now is None or not self._name_graphs(name, segment.token, (*now.graphs, graph)):
-            target.unlink(missing_ok=True)
-            return
-        self._parts.tally.graphs_built += 1
+        target.unlink(missing_ok=True)
 
     def _name_graphs(self, name: ColumnName, token: Token, graphs: tuple[GraphFile, ...]) -> bool:
         """False when the segment is gone."""

@@ -17,6 +17,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     confidence_exponent: int = 4
     max_candidates: int = 100_000
     """Most assets that one search gathers before it scores."""
+    max_query_simprints: int = 1_000
+    """Simprints of an asset that a search by its ISCC-ID asks for."""
     max_chunk_postings: int = 1_000_000
     """Most postings that one search over simprints reads."""
     segment_codes: int = 65_536

@@ -7,13 +7,13 @@ A hit without a posting is dropped.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
-from itertools import groupby
+from collections.abc import Collection, Iterable, Iterator
+from itertools import groupby, islice
 from operator import itemgetter
 from typing import NamedTuple
 
 from service.engine import codes, kernels, scoring
-from service.engine.columns import LENGTHS, WORD_BYTES, Column, Columns, Segment, Words, query_words, run_of, to_bodies
+from service.engine.columns import LENGTHS, WORD_BYTES, ColumnName, Columns, Segment, Words, query_words, run_of, to_bodies
 from service.engine.errors import Damaged
 from service.engine.group import find_type, units_of
 from service.engine.metadata import public_metadata
@@ -21,8 +21,11 @@ from service.engine.options import Options
 from service.engine.postings import has_no_column
 from service.engine.requests import Body, Key, Match, Raw, StoredAsset
 from service.engine.stale import StaleView
-from service.engine.store import Cursor, IndexRow, Store, Transaction, posting_prefix, records, u32
+from service.engine.store import Cursor, IndexRow, Store, Transaction, distinct_keys, posting_prefix, records, u32
 from service.engine.tiers import Tiers
+
+HITS_MAX = 400_000
+"""Codes that one search may hold; what is cut is the least similar."""
 
 Hit = tuple[float, str, bytes]
 """Similarity, type name, key of the code in `postings`."""
@@ -50,9 +53,12 @@ class UnitSearch:
         self._tiers = tiers
         self._options = options
         self._approximate = False
+        self._cut = False
+        self._limit = 0
 
     def run(self, index: IndexRow, units: list[Raw], limit: int, *, leave_out: Key | None) -> tuple[list[Match], bool]:
         """The best `limit` matches in order, and whether more candidates existed than may be gathered."""
+        self._limit = limit
         wanted = {name: Wanted(bodies, has_no_column("u" + name)) for name, bodies in by_type(units).items()}
         hits: list[Hit] = []
         for name in wanted:
@@ -60,6 +66,7 @@ class UnitSearch:
         if self._columns.dropped(index.number):
             raise StaleView
         found, truncated = self._gather(hits, index.assets)
+        truncated = truncated or self._cut
         if leave_out is not None:
             found.pop(leave_out, None)
         if truncated or self._approximate:
@@ -78,11 +85,12 @@ class UnitSearch:
             return
         in_graphs = self._options.graphs and sum(row.codes.values()) > self._options.exact_max_codes
         for length in row.codes:
-            column = self._columns.get((index.number, row.number, length))
-            if column is not None:
-                for body in wanted.bodies:
-                    near = self._near(column, Body(body[:length]), in_graphs=in_graphs)
-                    hits += [(similarity, name, prefix + found) for similarity, found in near]
+            place = (index.number, row.number, length)
+            for body in wanted.bodies:
+                near = self._near(place, Body(body[:length]), prefix, in_graphs=in_graphs)
+                hits += [(similarity, name, prefix + found) for similarity, found in near]
+            if len(hits) > HITS_MAX:
+                self._cut_hits(hits)
 
     def _same_instance(self, prefix: bytes, body: Body) -> Iterator[bytes]:
         """Stored bodies that begin with the query's, and those that the query's begins with."""
@@ -90,31 +98,42 @@ class UnitSearch:
             for length in LENGTHS:
                 if length < len(body) and cursor.set_key(prefix + body[:length]):
                     yield prefix + body[:length]
-            if cursor.set_range(prefix + body):
-                for key in cursor.iternext_nodup(keys=True, values=False):
-                    if not key.startswith(prefix + body):
-                        return
-                    yield key
+            yield from distinct_keys(cursor, prefix + body)
 
-    def _near(self, column: Column, compared: Body, *, in_graphs: bool) -> Near:
+    def _cut_hits(self, hits: list[Hit]) -> None:
+        """Keeps the most similar, of equals those first in byte order: the same whatever order they were found in."""
+        hits[:] = heapq.nsmallest(HITS_MAX, hits, key=lambda hit: (-hit[0], hit[2]))
+        self._cut = True
+
+    def _near(self, name: ColumnName, compared: Body, prefix: bytes, *, in_graphs: bool) -> Near:
         """Stored bodies of one length at or above the threshold, compared over the length of `compared`."""
+        column = self._columns.get(name)
+        radius = scoring.radius(len(compared) * 8, self._options.match_threshold)
+        near: Near = []
+        if column is None or radius < 0:
+            return near
         view = column.view()
         if view.valid_from > self._sequence:
             raise StaleView
-        radius = scoring.radius(len(compared) * 8, self._options.match_threshold)
-        near: Near = []
-        if radius < 0:
-            return near
         words = query_words(compared)
         for segment in view.segments:
-            rows = self._tiers.nearest(segment, compared, radius) if in_graphs else None
-            if rows is None:
-                near += _scan(segment.words, segment.rows, words, radius)
-            else:
-                self._approximate = True
-                near += _runs(segment, rows, compared)
+            found = self._in_graph(name, segment, compared, radius, prefix) if in_graphs else None
+            near += _scan(segment.words, segment.rows, words, radius) if found is None else found
         for block, count in view.blocks:
             near += _scan(block, count, words, radius)
+        return near
+
+    def _in_graph(self, name: ColumnName, segment: Segment, compared: Body, radius: int, prefix: bytes) -> Near | None:
+        """None when the segment has no graph, or what the graph found is full of dead rows: others behind them may be alive."""
+        nearest = self._tiers.nearest(name, segment, compared, radius)
+        if nearest is None:
+            return None
+        near = _runs(segment, nearest.rows, compared)
+        if nearest.full:
+            with self._txn.cursor(db=self._store.postings) as cursor:
+                if len(cursor.getmulti([prefix + body for _, body in near], values=False)) < self._limit:
+                    return None
+        self._approximate = True
         return near
 
     def _gather(self, hits: list[Hit], assets: int) -> tuple[Found, bool]:
@@ -131,22 +150,25 @@ class UnitSearch:
         return found, False
 
     def _gather_level(self, cursor: Cursor, found: Found, similarity: float, names: dict[bytes, str]) -> bool:
-        """False when the bound was reached and a candidate left out."""
+        """False when the bound was reached and a candidate left out; the scores of all are then made anew."""
         room = self._options.max_candidates - len(found)
-        if sum(cursor.count() for code in names if cursor.set_key(code)) <= room:
-            _gather_all(cursor, found, [(similarity, name, code) for code, name in names.items()])
-            return True
-        for key, name in heapq.merge(*(self._postings(code, name) for code, name in names.items())):
-            if key not in found and len(found) >= self._options.max_candidates:
+        if sum(cursor.count() for code in names if cursor.set_key(code)) > room:
+            new = self._lowest_keys(cursor, names, found.keys(), room + 1)
+            if len(new) > room:
+                found.update((key, {}) for key in new[:room])
                 return False
-            found.setdefault(key, {}).setdefault(name, similarity)
+        _gather_all(cursor, found, [(similarity, name, code) for code, name in names.items()])
         return True
 
-    def _postings(self, code: bytes, name: str) -> Iterator[tuple[Key, str]]:
-        with self._txn.cursor(db=self._store.postings) as cursor:
+    def _lowest_keys(self, cursor: Cursor, codes: Iterable[bytes], known: Collection[Key], most: int) -> list[Key]:
+        """The first assets of some codes in the order of ISCC-IDs, without those that are known."""
+        lowest: set[Key] = set()
+        for code in codes:
             if cursor.set_key(code):
-                for key in cursor.iternext_dup():
-                    yield Key(key), name
+                lowest.update(Key(key) for key in islice(cursor.iternext_dup(), most + len(known)) if key not in known)
+            if len(lowest) > 2 * most:
+                lowest = set(heapq.nsmallest(most, lowest))
+        return heapq.nsmallest(most, lowest)
 
     def _best(self, found: Found, limit: int) -> list[tuple[float, Key]]:
         threshold, exponent = self._options.match_threshold, self._options.confidence_exponent

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.engine.columns import Column, Segment, Token, Words, map_segment, sort_distinct, to_bodies, to_words
+from service.engine.errors import Unwritable
 from service.engine.files import digest_of, publish
-from service.engine.store import Cursor, SegmentRow, Store, Transaction, posting_prefix, prefixed
+from service.engine.store import SegmentRow, Store, Transaction, distinct_keys, posting_prefix
 
 CHUNK_ROWS = 262_144
 Bytes = NDArray[np.bytes_]
@@ -34,7 +35,11 @@ def write_segment(directory: Path, words: Words) -> tuple[Segment, SegmentRow]:
     path = segment_path(directory, token)
     digest = publish(path, [np.ascontiguousarray(column).data.cast("B") for column in words])
     rows = int(words.shape[1])
-    return Segment(token, map_segment(path, rows, words.shape[0] * 8), ()), describe(path, rows, digest)
+    try:
+        return Segment(token, map_segment(path, rows, words.shape[0] * 8), ()), describe(path, rows, digest)
+    except OSError as error:
+        path.unlink()
+        raise Unwritable(f"cannot map {path}: {error.strerror}") from error
 
 
 def describe(path: Path, rows: int, digest: bytes) -> SegmentRow:
@@ -58,7 +63,7 @@ def is_whole(path: Path, row: SegmentRow, length: int) -> bool:
 
 def clear_unnamed(directory: Path, named: set[str]) -> int:
     """Removes files that no row names: what a crash left behind. Returns how many."""
-    unnamed = [path for path in directory.iterdir() if path.name not in named]
+    unnamed = [path for path in directory.iterdir() if path.name not in named and path.is_file()]
     for path in unnamed:
         path.unlink()
     return len(unnamed)
@@ -87,7 +92,7 @@ def missing_rows(txn: Transaction, store: Store, index: int, type_number: int, c
     view = column.view()
     tail = [words[:, :count] for words, count in view.blocks]
     with txn.cursor(db=store.postings) as cursor:
-        keys = (key for key, _ in _distinct_keys(cursor, prefix) if len(key) == key_bytes)
+        keys = (key for key in distinct_keys(cursor, prefix) if len(key) == key_bytes)
         while part := [key[len(prefix) :] for key in islice(keys, CHUNK_ROWS)]:
             words = to_words(part, column.length)
             known = [_between(segment.words, words) for segment in view.segments] + tail
@@ -95,14 +100,6 @@ def missing_rows(txn: Transaction, store: Store, index: int, type_number: int, c
             absent = words[:, ~np.isin(_as_bytes(words), held)]
             if absent.shape[1]:
                 yield absent
-
-
-def _distinct_keys(cursor: Cursor, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-    last = b""
-    for key, value in prefixed(cursor, prefix):
-        if key != last:
-            last = key
-            yield key, value
 
 
 def _between(words: Words, part: Words) -> Words:

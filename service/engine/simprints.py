@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterator
 
 import numpy as np
 
 from service.engine import kernels, scoring
 from service.engine.chunks import TypeSearch
-from service.engine.columns import WORD_BYTES, ColumnName, Columns, Segment, Words, run_of, to_bodies
-from service.engine.errors import Unfit
+from service.engine.columns import WORD_BYTES, ColumnName, Columns, Segment, Words, to_bodies
+from service.engine.errors import Damaged, Unfit
 from service.engine.group import find_type
 from service.engine.metadata import public_metadata
 from service.engine.options import Options
@@ -30,6 +29,12 @@ from service.engine.tiers import Tiers
 
 QUESTION_POSTINGS = 256
 """A code with more postings is not read before it was asked whether it can matter."""
+COMPLETED_MIN = 1_000
+"""Of a search that was cut, so many of the best candidates are scored from all that is stored of them."""
+HITS_MAX = 200_000
+"""Pairs of a query simprint and a code that one type of a search may hold; what is cut is the least similar."""
+SCANNED_PAIRS_MAX = 4_000_000
+"""Rows times query simprints of one call of the kernel: bounds what a threshold of 0 can return at once."""
 
 Near = defaultdict[bytes, dict[int, float]]
 """Stored bodies at or above the threshold, with the similarity to each query simprint by its place in the query."""
@@ -46,22 +51,27 @@ class SimprintSearch:
         self._tiers = tiers
         self._options = options
         self._approximate = False
+        self._cut = False
+        self._limit = 0
+        self._threshold = 1.0
 
     def run(
         self, index: IndexRow, wanted: dict[str, list[Body]], limit: int, *, leave_out: Key | None, exact: bool
     ) -> tuple[list[ChunkMatch], bool]:
         """The best `limit` matches in order, and whether the bound on postings cut the search short. `exact`: identical simprints only."""
+        self._limit = limit
+        self._threshold = 1.0 if exact else self._options.match_threshold_simprints
         with self._txn.cursor(db=self._store.postings) as cursor:
             types = [
                 search for name, bodies in wanted.items() if (search := self._type(index, name, bodies, cursor, exact=exact)) is not None
             ]
             if self._columns.dropped(index.number):
                 raise StaleView
-            truncated = self._gather(types, limit, leave_out)
-            if self._approximate:
-                self._complete(index, types)
-        ranked = heapq.nsmallest(limit, ((-score, key) for key, score in _scores(types, leave_out)))
-        return [self._match(index, types, key, -score) for score, key in ranked], truncated
+            cut = self._gather(types, leave_out)
+            if cut or self._cut or self._approximate:
+                self._complete(index, types, cut=cut)
+            ranked = _best(types, leave_out, limit)
+        return [self._match(index, types, key, score) for score, key in ranked], cut or self._cut
 
     def _type(self, index: IndexRow, name: str, bodies: list[Body], cursor: Cursor, *, exact: bool) -> TypeSearch | None:
         row = find_type(self._txn, self._store, index.number, "s" + name)
@@ -90,59 +100,98 @@ class SimprintSearch:
         queries = _query_words(bodies)
         in_graphs = self._options.graphs and sum(row.codes.values()) > self._options.exact_max_codes
         for segment in view.segments:
-            if not (in_graphs and self._find_in_graph(segment, bodies, radius, near)):
-                _scan(segment.words, segment.rows, queries, radius, near)
+            if not (in_graphs and self._find_in_graph(name, segment, bodies, radius, near)):
+                self._scan(segment.words, segment.rows, queries, radius, near)
         for words, count in view.blocks:
-            _scan(words, count, queries, radius, near)
+            self._scan(words, count, queries, radius, near)
+        self._bound(near, HITS_MAX)
 
-    def _find_in_graph(self, segment: Segment, bodies: list[Body], radius: int, near: Near) -> bool:
-        """False when the segment has no graph yet, and then nothing was done."""
-        nearest = [self._tiers.nearest(segment, body, radius) for body in bodies]
-        for place, rows in enumerate(nearest):
-            if rows is None:
+    def _scan(self, words: Words, count: int, queries: Words, radius: int, near: Near) -> None:
+        bits = words.shape[0] * WORD_BYTES * 8
+        step = max(1, SCANNED_PAIRS_MAX // len(queries))
+        for start in range(0, count, step):
+            part = words if step >= count else np.ascontiguousarray(words[:, start : start + step])
+            hits = kernels.range_scan(part, min(step, count - start), queries, radius)
+            if len(hits.row):
+                found = zip(to_bodies(part[:, hits.row]), hits.query.tolist(), hits.distance.tolist(), strict=True)
+                for body, place, distance in found:
+                    near[body][place] = scoring.similarity_at(distance, bits)
+                self._bound(near, 2 * HITS_MAX)
+
+    def _bound(self, near: Near, held_max: int) -> None:
+        """Keeps the most similar pairs, of equals the first in byte order: the same whatever order they were found in."""
+        if len(near) <= held_max and sum(map(len, near.values())) <= held_max:
+            return
+        pairs = ((-similarity, body, place) for body, places in near.items() for place, similarity in places.items())
+        kept = heapq.nsmallest(HITS_MAX, pairs)
+        near.clear()
+        for similarity, body, place in kept:
+            near[body][place] = -similarity
+        self._cut = True
+
+    def _find_in_graph(self, name: ColumnName, segment: Segment, bodies: list[Body], radius: int, near: Near) -> bool:
+        """False when the segment has no graph yet, or one has nothing more to give: then nothing was done, and it is scanned."""
+        found = []
+        for body in bodies:
+            nearest = self._tiers.nearest(name, segment, body, radius)
+            if nearest is None or nearest.full:
                 return False
-            for row in rows:
-                for body in to_bodies(run_of(segment.words, row, segment.words.shape[0])):
-                    near[body][place] = scoring.similarity(bodies[place], body)
+            found.append(nearest.rows)
+        for place, rows in enumerate(found):
+            for body in to_bodies(segment.words[:, rows]):
+                near[body][place] = scoring.similarity(bodies[place], body)
         self._approximate = True
         return True
 
     def _radius(self, row: TypeRow) -> int:
-        return scoring.radius(row.width * 8, self._options.match_threshold_simprints)
+        return scoring.radius(row.width * 8, self._threshold)
 
-    def _gather(self, types: list[TypeSearch], limit: int, leave_out: Key | None) -> bool:
+    def _gather(self, types: list[TypeSearch], leave_out: Key | None) -> bool:
         """Reads postings until no unread asset can enter the answer. True when the bound stopped it first."""
-        room = self._options.max_chunk_postings
+        read, next_question = 0, QUESTION_POSTINGS
         while waiting := [search for search in types if search.next_freq]:
-            search = min(waiting, key=lambda search: search.next_freq)
-            if search.next_freq > QUESTION_POSTINGS and self._is_decided(types, limit, leave_out):
-                return False
-            if search.next_freq > room:
-                search.read_part(room)
-                _ask_about_all(types)
+            if read >= self._options.max_chunk_postings:
                 return True
-            room -= search.read_next()
+            search = min(waiting, key=lambda search: search.next_freq)
+            if search.next_freq > QUESTION_POSTINGS and read + search.next_freq >= next_question:
+                if self._is_decided(types, leave_out):
+                    return False
+                next_question = 2 * (read + search.next_freq)  # so that questions never cost more than reading
+            read += search.read_next(self._options.max_chunk_postings - read)
         return False
 
-    def _is_decided(self, types: list[TypeSearch], limit: int, leave_out: Key | None) -> bool:
+    def _is_decided(self, types: list[TypeSearch], leave_out: Key | None) -> bool:
         """True when the answer is full of assets that are better than any unseen one; their scores are complete then."""
-        if len(_keys(types)) < limit:
+        keys = _keys(types)
+        questions = len(keys) * sum(search.unread for search in types)
+        if len(keys) < self._limit or questions > sum(search.unread_postings for search in types):
             return False
-        _ask_about_all(types)
-        best = heapq.nlargest(limit, (score for _, score in _scores(types, leave_out)))
-        return len(best) == limit and best[-1] > max(search.most_unread() for search in types)
-
-    def _complete(self, index: IndexRow, types: list[TypeSearch]) -> None:
-        for key in _keys(types):
+        for key in keys:
             for search in types:
-                search.complete(key, self._stored(index, search.row, key), _query_words(search.queries), self._radius(search.row))
+                search.ask_about(key)
+        best = _best(types, leave_out, self._limit)
+        return len(best) == self._limit and best[-1][0] > max(search.most_unread() for search in types)
+
+    def _complete(self, index: IndexRow, types: list[TypeSearch], *, cut: bool) -> None:
+        """Scores candidates from what is stored of them: all when graphs took part, the best when the search was cut."""
+        keys = _keys(types)
+        if cut or self._cut:
+            keys = {key for _, key in _best(types, None, max(COMPLETED_MIN, 4 * self._limit))}
+            for search in types:
+                search.found = {key: found for key, found in search.found.items() if key in keys}
+        for search in types:
+            queries, radius = _query_words(search.queries), self._radius(search.row)
+            for key in keys:
+                search.complete(key, self._stored(index, search.row, key), queries, radius)
 
     def _stored(self, index: IndexRow, row: TypeRow, key: Key) -> list[Simprint]:
         packed = self._txn.get(u32(index.number) + key + u32(row.number), db=self._store.simprints)
         return unpack_simprints(packed, row.width) if packed is not None else []
 
     def _match(self, index: IndexRow, types: list[TypeSearch], key: Key, score: float) -> ChunkMatch:
-        record = self._txn.get(u32(index.number) + key, db=self._store.assets) or b""
+        record = self._txn.get(u32(index.number) + key, db=self._store.assets)
+        if record is None:
+            raise Damaged(f"posting without a record index={index.number} key={key.hex()}: run `tidepool verify`")
         matches = {
             search.name: search.match(search.found[key], self._stored(index, search.row, key)) for search in types if key in search.found
         }
@@ -153,28 +202,19 @@ def _query_words(bodies: list[Body]) -> Words:
     return np.frombuffer(b"".join(bodies), dtype=">u8").astype(np.uint64).reshape(len(bodies), len(bodies[0]) // WORD_BYTES)
 
 
-def _scan(words: Words, count: int, queries: Words, radius: int, near: Near) -> None:
-    hits = kernels.range_scan(words, count, queries, radius)
-    if len(hits.row):
-        bits = words.shape[0] * WORD_BYTES * 8
-        found = zip(to_bodies(words[:, hits.row]), hits.query.tolist(), hits.distance.tolist(), strict=True)
-        for body, place, distance in found:
-            near[body][place] = scoring.similarity_at(distance, bits)
-
-
 def _keys(types: list[TypeSearch]) -> set[Key]:
     return set().union(*(search.found for search in types))
 
 
-def _ask_about_all(types: list[TypeSearch]) -> None:
-    for key in _keys(types):
-        for search in types:
-            search.ask_about(key)
+def _best(types: list[TypeSearch], leave_out: Key | None, limit: int) -> list[tuple[float, Key]]:
+    """The highest scores, each the mean over the types in which the asset matched; of equals the lowest ISCC-ID."""
+    by_type = [search.scores() for search in types]
+    if len(by_type) == 1:
+        scored = ((-score, key) for key, score in by_type[0].items() if key != leave_out)
+    else:
+        scored = ((-_mean([scores[key] for scores in by_type if key in scores]), key) for key in _keys(types) if key != leave_out)
+    return [(-score, key) for score, key in heapq.nsmallest(limit, scored)]
 
 
-def _scores(types: list[TypeSearch], leave_out: Key | None) -> Iterator[tuple[Key, float]]:
-    """The mean over the types in which an asset matched."""
-    for key in _keys(types):
-        if key != leave_out:
-            scores = [search.score(search.found[key]) for search in types if key in search.found]
-            yield key, sum(scores) / len(scores)
+def _mean(scores: list[float]) -> float:
+    return sum(scores) / len(scores)

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 else:  # lmdb's classes cannot be subscripted when they run
     Transaction = lmdb.Transaction
     Cursor = lmdb.Cursor
+StoreError = lmdb.Error
 
 
 class IndexRow(msgspec.Struct, array_like=True):
@@ -200,22 +201,25 @@ class Store:
             yield txn
 
     def require_room(self, disk_free_min: int) -> None:
-        """NoSpace when the disk has less than `disk_free_min` bytes left."""
+        """Raises NoSpace when the disk has less than `disk_free_min` bytes left."""
+        lack = self.lack_of_room(disk_free_min)
+        if lack is not None:
+            raise lack
+
+    def lack_of_room(self, disk_free_min: int) -> NoSpace | None:
+        """The error for a disk that has less than `disk_free_min` bytes left. Cheap enough for every commit."""
         status = os.statvfs(self.path.parent)
         free = status.f_bavail * status.f_frsize
         if free < disk_free_min:
-            raise NoSpace(
+            return NoSpace(
                 f"the disk of {self.path.parent} has {free >> 20} MB left and {disk_free_min >> 20} MB are kept free "
                 "(ISCC_SEARCH_DISK_FREE_MIN_BYTES): nothing was stored; free space and send the request again"
             )
+        return None
 
     def file_bytes(self) -> int:
         """Size of the LMDB file."""
         return self.path.stat().st_size
-
-    def release_dead_readers(self) -> None:
-        """Frees the slots of readers whose process is gone."""
-        self._env.reader_check()
 
 
 def sequence_of(txn: Transaction, store: Store) -> int:
@@ -239,6 +243,16 @@ def prefixed(cursor: Cursor, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         if not key.startswith(prefix):
             return
         yield key, value
+
+
+def distinct_keys(cursor: Cursor, prefix: bytes) -> Iterator[bytes]:
+    """The keys of a table with doubles that begin with `prefix`, each once."""
+    if not cursor.set_range(prefix):
+        return
+    for key in cursor.iternext_nodup(keys=True, values=False):
+        if not key.startswith(prefix):
+            return
+        yield key
 
 
 def asset_simprints(txn: Transaction, store: Store, index: int, key: Key) -> dict[int, bytes]:
@@ -280,6 +294,7 @@ def _create(directory: Path, map_bytes: int) -> None:
             env.open_db(name.encode(), txn, dupsort=doubles, dupfixed=doubles)
         txn.put(b"format", u64(FORMAT), db=env.open_db(b"meta", txn))
     env.close()
+    sync_directory(temporary)
     if directory.exists():
         directory.rmdir()
     temporary.rename(directory)

@@ -31,7 +31,8 @@ class Tidying:
 
     def step(self) -> bool:
         """One piece of work; False when there is none."""
-        return self._purge() or self._seal() or self._rewrite()
+        done = (self._seal(), self._purge(), self._rewrite())  # each gets its turn, whatever the others have to do
+        return any(done)
 
     def _seal(self) -> bool:
         for name, column in self._parts.columns:
@@ -77,37 +78,52 @@ class Tidying:
                 found = cursor.delete() and bool(cursor.key())
 
     def _rewrite(self) -> bool:
+        """One window of segments of one column with many dead rows."""
         for name, column in self._parts.columns:
-            dead = column.dead
-            if column.segments and dead >= self._parts.options.dead_share * column.rows:
-                self._rewrite_column(name, column)
-                column.dead -= dead
+            if column.segments and column.dead >= self._parts.options.dead_share * column.rows and column.dead > column.dead_left:
+                self._rewrite_window(name, column)
                 return True
         return False
 
-    def _rewrite_column(self, name: ColumnName, column: Column) -> None:
-        chosen = column.segments[:REWRITE_SEGMENTS]
+    def _rewrite_window(self, name: ColumnName, column: Column) -> None:
+        """The windows of a column come in turn. What a whole turn leaves is in the tail, or too thinly spread to pay: it waits for more."""
+        segments = column.segments
+        start = column.rewritten_to if column.rewritten_to < len(segments) else 0
+        chosen = segments[start : start + REWRITE_SEGMENTS]
+        dropped = self._rewrite_segments(name, column, chosen)
+        column.dead = max(0, column.dead - dropped)
+        column.rewritten_to = start if dropped else start + len(chosen)
+        if column.rewritten_to >= len(segments) and not dropped:
+            column.rewritten_to = 0
+            column.dead_left = column.dead + len(segments)
+
+    def _rewrite_segments(self, name: ColumnName, column: Column, chosen: tuple[Segment, ...]) -> int:
+        """Returns how many rows are gone."""
         with self._parts.store.read() as txn:
             sequence = sequence_of(txn, self._parts.store)
             live = [live_rows(txn, self._parts.store, name[0], name[1], segment.words) for segment in chosen]
-        doubled = sum(words.shape[1] for words in live) - sort_distinct(live).shape[1]
-        many_doubled = doubled > (1 - KEPT_SHARE) * sum(words.shape[1] for words in live)
+        rows = sum(words.shape[1] for words in live)
+        many_doubled = rows - sort_distinct(live).shape[1] > (1 - KEPT_SHARE) * rows
         worn = [at for at, words in enumerate(live) if many_doubled or words.shape[1] < KEPT_SHARE * chosen[at].rows]
         if not worn:
-            return
-        old = [chosen[at] for at in worn]
+            return 0
+        tokens = {chosen[at].token for at in worn}
+        replaced: list[Segment] = []
         merged = sort_distinct([live[at] for at in worn])
         with self._written(merged, self._parts.options.segment_codes) as written, self._parts.writing:
             self._require_index(name)
+            old = [segment for segment in column.segments if segment.token in tokens]  # with the graphs they have by now
             with self._parts.change() as txn:
                 for segment in old:
                     txn.delete(column_key(*name) + segment.token, db=self._parts.store.segments)
                 for segment, row in written:
                     self._parts.put_segment(txn, name, segment.token, row)
-            column.replace([segment.token for segment in old], [segment for segment, _ in written], sequence)
-        for segment in old:
+            column.replace(tokens, [segment for segment, _ in written], sequence)
+            replaced = old
+        for segment in replaced:
             self._remove_files(segment.token, segment.graphs)
-        self._parts.tally.segments_rewritten += len(old)
+        self._parts.tally.segments_rewritten += len(replaced)
+        return sum(chosen[at].rows for at in worn) - int(merged.shape[1])
 
     def _remove_files(self, token: Token, graphs: tuple[GraphFile, ...]) -> None:
         """A mapped file may be unlinked: searches that hold it go on."""

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
-from service.engine.columns import Segment
+from service.engine.columns import ColumnName, Segment
 from service.engine.graphs import GraphFailed, GraphFile, Views, settings_for
 from service.engine.requests import Body
+
+
+class Nearest(NamedTuple):
+    """What a graph found: first rows of runs, and whether there may be more within the radius than it was asked for."""
+
+    rows: list[int]
+    full: bool
 
 
 class Tiers:
@@ -15,20 +23,24 @@ class Tiers:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._views = Views()
-        self.asked_bits: set[int] = set()
+        self.asked: set[tuple[ColumnName, int]] = set()
+        """Compared lengths, shorter than the column's, that queries asked for."""
 
-    def nearest(self, segment: Segment, compared: Body, radius: int) -> list[int] | None:
+    def nearest(self, name: ColumnName, segment: Segment, compared: Body, radius: int) -> Nearest | None:
         """First rows of the nearest runs of a segment within the radius. None while it has no graph for this length: then it is scanned."""
         bits = len(compared) * 8
         graph = next((graph for graph in segment.graphs if graph.bits == bits), None)
         if graph is None:
-            self.asked_bits.add(bits)
+            if bits < name[2] * 8:
+                self.asked.add((name, bits))
             return None
+        settings = settings_for(bits)
         try:
-            found = self._views.search(self._directory / graph.name, bits, compared, settings_for(bits))
+            found = self._views.search(self._directory / graph.name, bits, compared, settings)
         except GraphFailed:  # its file went away meanwhile
             return None
-        return [row for row, distance in found if distance <= radius]
+        rows = [row for row, distance in found if distance <= radius]
+        return Nearest(rows, len(rows) == settings.neighbours)
 
     def forget(self, graphs: tuple[GraphFile, ...]) -> None:
         """These graphs are not searched any more."""

@@ -13,31 +13,44 @@ from pathlib import Path
 
 import lmdb
 
-from service.engine.errors import Damaged
+from service.engine.errors import Damaged, Unwritable
+
+ROOT = Path(__file__).parents[2]
+EXIT_DAMAGED = 78
+DAMAGE_SIGNALS = (signal.SIGABRT, signal.SIGBUS, signal.SIGSEGV)
 
 
 def require_whole(directory: Path) -> None:
     """Raises Damaged when a page that is in use cannot be read. No process may have the file open for writing."""
     child = subprocess.run(  # noqa: S603 - our own interpreter and module
-        [sys.executable, "-m", "service.engine.walk", str(directory)], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "service.engine.walk", str(directory.absolute())],
+        cwd=ROOT,
+        process_group=0,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    if child.returncode:
-        reason = _signal_name(-child.returncode) if child.returncode < 0 else (child.stderr.strip().splitlines() or ["unknown"])[-1]
+    if child.returncode == 0:
+        return
+    reason = signal.Signals(-child.returncode).name if child.returncode < 0 else (child.stderr.strip().splitlines() or ["unknown"])[-1]
+    if child.returncode == EXIT_DAMAGED or -child.returncode in DAMAGE_SIGNALS:
         raise Damaged(
             f"{directory / 'data.mdb'} is damaged, reading it ends with {reason}: "
             "move it away and restore a copy (`tidepool verify` tells more)"
         )
+    raise Unwritable(f"{directory / 'data.mdb'} could not be checked, the process that reads it ended with {reason}: start again")
 
 
-def _signal_name(number: int) -> str:
-    return signal.Signals(number).name
-
-
-def _walk(directory: str) -> None:
-    env = lmdb.open(directory, readonly=True, lock=False, lib_version=0)
-    sink = os.open(os.devnull, os.O_WRONLY)
-    env.copyfd(sink, compact=True)
+def _walk(directory: str) -> int:
+    try:
+        env = lmdb.open(directory, readonly=True, lock=False, lib_version=0)
+        env.copyfd(os.open(os.devnull, os.O_WRONLY), compact=True)
+    except lmdb.Error as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_DAMAGED
+    return 0
 
 
 if __name__ == "__main__":
-    _walk(sys.argv[1])
+    sys.exit(_walk(sys.argv[1]))

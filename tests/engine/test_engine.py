@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.engine.engine import Engine
-from service.engine.errors import Conflict, Invalid, NoSpace, NotFound, Unfit
+from service.engine.errors import Conflict, Defect, Invalid, NoSpace, NotFound, Unfit
 from service.engine.options import Options
 from service.engine.requests import AddAssets, Asset, Body, CreateIndex, DeleteAsset, DeleteIndex, Query, Raw, Simprint, StoredAsset
 from tests.engine.building import (
@@ -316,3 +316,26 @@ def _fill(engine: Engine) -> None:
     rng = random.Random(4)
     for number in range(100_000):
         add(engine, asset(number, *random_units(rng)))
+
+
+def test_request_that_meets_a_defect_takes_no_other_down(tmp_path: Path) -> None:
+    """What the interface should have refused is undone alone and answered as a defect."""
+    with opened(tmp_path) as engine:
+        create(engine)
+        good, broken = asset(1, unit(META, ZERO)), asset(2, unit(META, ZERO), simprints={"X": []})
+        answers = engine.commit([AddAssets("a", [good]), AddAssets("a", [broken]), AddAssets("a", [asset(3, unit(META, ZERO))])])
+        assert answers[0] == answers[2] == [True]
+        assert isinstance(answers[1], Defect)
+        assert found(engine, unit(META, ZERO)) == [(1, 1.0), (3, 1.0)]
+
+
+def test_deletes_go_on_when_the_disk_is_nearly_full(tmp_path: Path) -> None:
+    """They are what makes room."""
+    with opened(tmp_path) as engine:
+        create(engine)
+        add(engine, asset(1, unit(META, ZERO)))
+    with opened(tmp_path, Options(disk_free_min_bytes=1 << 60)) as engine:
+        refused, gone = engine.commit([AddAssets("a", [asset(2, unit(META, ZERO))]), DeleteAsset("a", 0, key(1))])
+        assert isinstance(refused, NoSpace)
+        assert gone is None
+        assert found(engine, unit(META, ZERO)) == []

@@ -126,3 +126,22 @@ def test_simprints_are_searched_through_graphs_with_the_answers_of_the_exact_tie
         assert engine.stats().graphs > 1
         assert [engine.search("a", query, 10).chunk_matches for query in queries] == before
         assert all(len(matches[0].types["X"].chunks) == 3 for matches in before)
+
+
+def test_dead_neighbours_do_not_hide_a_living_one(tmp_path: Path) -> None:
+    """An asset that was edited so often that its old codes fill what a graph gives is still found."""
+    rng = random.Random(4)
+    start = rng.randbytes(32)
+    with opened(tmp_path, Options(segment_codes=512, disk_free_min_bytes=0, exact_max_codes=100, dead_share=0.9)) as engine:
+        create(engine)
+        add(engine, *(asset(1000 + number, unit(META, rng.randbytes(32))) for number in range(500)))
+        for turn in range(120):
+            body = bytearray(start)
+            body[turn % 32] ^= 1 << turn % 8
+            body[(turn * 7 + 1) % 32] ^= 2
+            add(engine, asset(1, unit(META, bytes(body))))
+        add(engine, asset(1, unit(META, flipped(start, 40))))
+        add(engine, *(asset(2000 + number, unit(META, rng.randbytes(32))) for number in range(600)))
+        settle(engine)
+        assert engine.stats().graphs > 0
+        assert finds(engine, start) == [1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from pathlib import Path
 
 import msgspec
@@ -187,3 +188,41 @@ def test_exact_search_takes_identical_simprints_only(tmp_path: Path) -> None:
         add(engine, asset(1, simprints={"X": [Simprint(ONE, 0, 1)]}), asset(2, simprints={"X": [Simprint(near, 0, 1)]}))
         assert numbers(ask(engine, X=[ONE])) == [1, 2]
         assert numbers(engine.search("a", Query([], {"X": [ONE]}, exact=True), 10)) == [1]
+
+
+@pytest.mark.parametrize("bound", [1_000_000, 20_000])
+def test_texts_that_everybody_quotes_cost_no_more_than_reading_them(tmp_path: Path, bound: int) -> None:
+    """A query of nothing but boilerplate reads what it has to, once, below and at the bound."""
+    rng = random.Random(5)
+    common = [Body(rng.randbytes(WIDTH)) for _ in range(50)]
+    with opened(tmp_path, Options(disk_free_min_bytes=0, max_chunk_postings=bound)) as engine:
+        create(engine)
+        for start in range(0, 4_000, 500):
+            add(
+                engine,
+                *(asset(n, simprints={"X": [Simprint(body, 0, 1) for body in rng.sample(common, 12)]}) for n in range(start, start + 500)),
+            )
+        started = time.process_time()
+        answer = ask(engine, X=common)
+        assert time.process_time() - started < 2.0
+        assert answer.truncated == (bound < 48_000)
+        assert len(answer.chunk_matches) == 10
+
+
+def test_hits_are_bounded_and_the_answer_says_so(tmp_path: Path) -> None:
+    """Many query simprints near very many codes hold a bounded number of pairs; the most similar stay."""
+    rng = random.Random(6)
+    with opened(tmp_path, Options(disk_free_min_bytes=0)) as engine:
+        create(engine)
+        center = rng.getrandbits(128)
+
+        def near() -> Body:
+            return Body((center ^ (1 << rng.randrange(128)) ^ (1 << rng.randrange(128))).to_bytes(WIDTH, "big"))
+
+        add(engine, *(asset(n, simprints={"X": [Simprint(near(), 0, 1) for _ in range(10)]}) for n in range(800)))
+        exact = center.to_bytes(WIDTH, "big")
+        add(engine, asset(5_000, simprints={"X": [Simprint(Body(exact), 0, 1)]}))
+        queries = [Body(exact), *(near() for _ in range(99))]
+        answer = ask(engine, limit=1000, X=queries)
+        assert answer.truncated
+        assert key(5_000) in {match.key for match in answer.chunk_matches}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+import resource
+import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from service.engine.engine import Engine
-from service.engine.errors import Damaged, Locked
+from service.engine.errors import Damaged, Fatal, Locked, NoSpace, Unwritable
 from service.engine.requests import DeleteAsset, Raw
-from tests.engine.building import SMALL, Events, add, asset, create, do, key, opened, random_units, search, settle
+from tests.engine.building import META, SMALL, Events, add, asset, create, do, key, opened, random_units, search, settle, unit
 
 
 def fill(engine: Engine, count: int, seed: int = 1) -> list[list[Raw]]:
@@ -224,3 +227,61 @@ def test_directory_of_the_reference_server_is_refused_untouched(tmp_path: Path) 
     with pytest.raises(Damaged, match=r"written by iscc-search \(indexes: books\).*iscc-search add"), opened(tmp_path):
         pass
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["books", "index.lmdb"]
+
+
+def test_dead_rows_behind_many_healthy_segments_are_reclaimed(tmp_path: Path) -> None:
+    """Every segment gets its turn, however many there are; under steady updates files stay in proportion to what is alive."""
+    rng = random.Random(8)
+    with opened(tmp_path) as engine:
+        create(engine)
+        for start in range(0, 6_000, 500):
+            add(engine, *(asset(number, unit(META, rng.randbytes(8))) for number in range(start, start + 500)))
+            settle(engine)
+        assert engine.stats().segments > 64
+        for _ in range(120):
+            add(engine, *(asset(10_000 + number, unit(META, rng.randbytes(8))) for number in range(96)))
+            settle(engine)
+        stats = engine.stats()
+        assert stats.segment_rows + stats.tail_rows < 1.6 * (6_000 + 96)
+
+
+def test_failed_seal_leaves_no_file(tmp_path: Path) -> None:
+    """On a disk that is too full to name a segment, nothing is written that nobody names."""
+    with opened(tmp_path) as engine:
+        create(engine)
+        fill(engine, 100)
+    with opened(tmp_path, msgspec.structs.replace(SMALL, disk_free_min_bytes=1 << 60)) as engine:
+        with pytest.raises(NoSpace):
+            settle(engine)
+        assert segment_files(tmp_path) == []
+
+
+def test_reader_that_is_killed_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the system ends the process that reads the pages, healthy data is not called damaged."""
+    with opened(tmp_path) as engine:
+        create(engine)
+    (tmp_path / "clean").unlink()
+    fake = tmp_path / "python"
+    fake.write_text("#!/bin/sh\nkill -9 $$\n")
+    fake.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(fake))
+    with pytest.raises(Unwritable, match="SIGKILL: start again"), opened(tmp_path):
+        pass
+
+
+def test_nothing_is_written_after_a_failed_commit(tmp_path: Path) -> None:
+    """And the stop is not called clean, so that the next start reads every page."""
+    with opened(tmp_path) as engine:
+        create(engine)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "live" / "data.mdb").stat().st_size, hard))
+        try:
+            with pytest.raises(Fatal, match="cannot"):
+                fill(engine, 2_000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        with pytest.raises(Fatal, match="nothing is written after a failed commit"):
+            add(engine, asset(1, unit(META, bytes(8))))
+    assert not (tmp_path / "clean").exists()
+    with opened(tmp_path) as engine:
+        assert engine.index("a").assets == 0
