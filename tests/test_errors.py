@@ -50,8 +50,8 @@ def test_every_kind_of_error_has_a_status() -> None:
 
     ours = set(ApiError.__subclasses__())
     theirs = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, EngineError)}
-    fatal = {errors.Damaged, errors.Fatal, errors.Locked}
-    assert ours | {codes.CodeError} | theirs - fatal == STATUSES.keys()
+    without_own = {errors.Damaged, errors.Defect, errors.Fatal, errors.Locked, errors.Unwritable}
+    assert ours | {codes.CodeError} | theirs - without_own == STATUSES.keys()
     assert STATUSES[EngineError] == 500
 
 

@@ -70,7 +70,7 @@ STATUSES: dict[type[Exception], int] = {
     TooLong: 414,
     Unprocessable: 422,
     Unfit: 422,
-    EngineError: 500,  # Damaged, Fatal: nothing that a client can put right
+    EngineError: 500,  # Damaged, Defect, Fatal: nothing that a client can put right
     Busy: 503,
     NotReady: 503,
     NoSpace: 507,

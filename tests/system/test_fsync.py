@@ -37,6 +37,7 @@ def test_the_answer_comes_after_the_sync(server: Server, tmp_path: Path) -> None
         Strace(server.process.pid, tmp_path / "trace", "-e", f"trace={READS},{WRITES},{SYNCS}") as trace,
     ):
         assert client.add(INDEX, [entry(1)]).status == 201
+        assert client.send("GET", "/healthz").status == 200  # by then the tracer has seen the call of the first answer end
     calls = trace.calls()
     arrived = only(calls, "recvfrom", iscc_id(1))
     answered = only(calls, "writev", "HTTP/1.1 201")
