@@ -27,6 +27,9 @@ from service.engine.tiers import Tiers
 HITS_MAX = 400_000
 """Codes that one search may hold; what is cut is the least similar."""
 
+SORTED_MAX = 1_000
+"""Up to so many candidates are quicker sorted than searched for the best."""
+
 Hit = tuple[float, str, bytes]
 """Similarity, type name, key of the code in `postings`."""
 Near = list[tuple[float, bytes]]
@@ -172,19 +175,22 @@ class UnitSearch:
 
     def _best(self, found: Found, limit: int) -> list[tuple[float, Key]]:
         threshold, exponent = self._options.match_threshold, self._options.confidence_exponent
-        scored = []
-        for key, similarities in found.items():
-            score = scoring.score(similarities.values(), threshold, exponent)
-            if score is not None:
-                scored.append((-score, key))
-        return [(-score, key) for score, key in heapq.nsmallest(limit, scored)]
+        scored = [
+            (-score, key)
+            for key, similarities in found.items()
+            if (score := scoring.score(similarities.values(), threshold, exponent)) is not None
+        ]
+        scored = sorted(scored)[:limit] if len(scored) <= SORTED_MAX else heapq.nsmallest(limit, scored)
+        return [(-score, key) for score, key in scored]
 
     def _match(self, index: IndexRow, wanted: dict[str, Wanted], key: Key, score: float, found: dict[str, float]) -> Match:
         record = self._record(index, key)
-        missing = {name: asked for name, asked in wanted.items() if name not in found and not asked.by_prefix}
-        if missing:
-            found = found | self._similarities(missing, record)
-        return Match(index.realm, key, score, {name: found[name] for name in wanted if name in found}, public_metadata(record.metadata))
+        if len(found) < len(wanted):
+            missing = {name: asked for name, asked in wanted.items() if name not in found and not asked.by_prefix}
+            if missing:
+                found = found | self._similarities(missing, record)
+        types = {name: found[name] for name in wanted if name in found}
+        return Match(index.realm, key, score, types, public_metadata(record.metadata))
 
     def _record(self, index: IndexRow, key: Key) -> StoredAsset:
         """A posting and its record are written in one transaction: the record of a candidate is always there."""
