@@ -17,7 +17,7 @@ import msgspec
 from bench.load import Plan, Result
 from bench.servers import Server, Target
 from bench.truth import Match, Quality, Truth, judge
-from bench.wire import ASSETS_PER_BATCH, INDEX, add_requests, request, search_requests, write_requests
+from bench.wire import ASSETS_PER_BATCH, EMPTY_INDEX, INDEX, add_requests, request, search_requests, write_requests
 from tests.corpus import Asset, Corpus
 
 INGEST_CONNECTIONS = 4
@@ -46,6 +46,7 @@ class DataSet(msgspec.Struct, frozen=True):
     judged: Path
     judged_100: Path
     noop: Path
+    empty_searches: Path
 
 
 class Crash(msgspec.Struct, frozen=True):
@@ -69,6 +70,7 @@ class Measured(msgspec.Struct, frozen=True):
     ingested: int
     memory_bytes: int
     noop: Result | None = None
+    empty_search: Result | None = None
     search: Result | None = None
     search_100: Result | None = None
     at_8: Result | None = None
@@ -103,6 +105,7 @@ def make_data_set(directory: Path, count: int, bits: int) -> DataSet:
         write_requests(directory / "judged", search_requests(judged, 10)),
         write_requests(directory / "judged_100", search_requests(judged, 100)),
         write_requests(directory / "noop", [request("GET", "/healthz")]),
+        write_requests(directory / "empty_searches", search_requests(queries, 10, EMPTY_INDEX)),
     )
 
 
@@ -113,6 +116,7 @@ def measure(target: Target, data: DataSet, directory: Path, seconds: float, time
         server.start()
         server.wait_ready()
         server.post("/indexes", {"name": INDEX})
+        server.post("/indexes", {"name": EMPTY_INDEX})
         measured = _ingest(server, data, time_limit_s, say)
         if measured.ingested < data.corpus.size:
             return measured
@@ -147,6 +151,7 @@ def _searches(server: Server, data: DataSet, measured: Measured, seconds: float,
     return msgspec.structs.replace(
         measured,
         noop=timed(data.noop, 1),
+        empty_search=timed(data.empty_searches, 1),
         search=timed(data.searches, 1),
         search_100=timed(data.searches_100, 1),
         at_8=timed(data.searches, 8),

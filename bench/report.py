@@ -81,12 +81,19 @@ def _net_ms(measured: Measured) -> float | None:
     return measured.search.p50_ms - measured.noop.p50_ms if measured.search and measured.noop else None
 
 
+def _net_of_empty_ms(measured: Measured) -> float | None:
+    """Search p50 without what the server takes for the same request where there is nothing to find."""
+    return measured.search.p50_ms - measured.empty_search.p50_ms if measured.search and measured.empty_search else None
+
+
 ROWS: list[Row[Measured]] = [
     Row("ingest", lambda m: m.ingested / m.ingest.elapsed_s, "assets/s", True, 8),
     Row("server CPU to ingest 1,000 assets", lambda m: m.ingest.server_cpu_s / m.ingested * 1e6, "ms", False),
     Row("`/healthz` p50, 1 client", _p50(lambda m: m.noop), "ms", False),
+    Row("search in an empty index p50, 1 client", _p50(lambda m: m.empty_search), "ms", False),
     Row("search p50, 1 client", _p50(lambda m: m.search), "ms", False, 3),
     Row("search p50 minus `/healthz` p50", _net_ms, "ms", False, 5),
+    Row("search p50 minus that in an empty index", _net_of_empty_ms, "ms", False),
     Row("search p99, 1 client", _p99(lambda m: m.search), "ms", False),
     Row("search p50, limit 100", _p50(lambda m: m.search_100), "ms", False),
     Row("server CPU for a search, 32 clients", _cpu_ms(lambda m: m.at_32), "ms", False),

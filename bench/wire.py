@@ -10,7 +10,7 @@ import numpy as np
 
 from tests.corpus import Asset, Corpus
 
-INDEX = "bench"
+INDEX, EMPTY_INDEX = "bench", "empty"
 ASSETS_PER_BATCH = 100
 
 
@@ -25,9 +25,9 @@ def add_requests(corpus: Corpus) -> Iterator[bytes]:
         yield request("POST", f"/indexes/{INDEX}/assets", msgspec.json.encode(batch))
 
 
-def search_requests(queries: list[Asset], limit: int) -> Iterator[bytes]:
+def search_requests(queries: list[Asset], limit: int, index: str = INDEX) -> Iterator[bytes]:
     for query in queries:
-        yield request("POST", f"/indexes/{INDEX}/search?limit={limit}", msgspec.json.encode(query))
+        yield request("POST", f"/indexes/{index}/search?limit={limit}", msgspec.json.encode(query))
 
 
 def write_requests(path: Path, requests: Iterable[bytes]) -> Path:

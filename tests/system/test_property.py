@@ -12,7 +12,7 @@ import pytest
 from tests.system.client import Answer, Client
 from tests.system.entries import LENGTHS, Entries, iscc_id
 from tests.system.lookup import engine_figures
-from tests.system.model import Entry, Match, Model, raw
+from tests.system.model import ChunkMatch, Entry, Match, Model, raw
 from tests.system.server import Server, wait_until
 
 NAMES = ("a", "b2", "photos")
@@ -45,6 +45,7 @@ class Walk:
             (3, self._create_index),
             (0.3 if graphs else 1, self._delete_index),
             (30, self._search),
+            (20, self._search_chunks),
             (8, self._search_by_id),
             (8, self._get),
             (1, self._restart),
@@ -94,6 +95,9 @@ class Walk:
     def _search(self) -> None:
         self._compare(self._name(), self._entries.query())
 
+    def _search_chunks(self) -> None:
+        self._compare(self._name(), self._entries.chunk_query())
+
     def _search_by_id(self) -> None:
         self._compare(self._name(), {"iscc_id": self._number()})
 
@@ -137,6 +141,7 @@ class Walk:
                 self._get_one(name, iscc_id(number))
             for _ in range(20):
                 self._compare(name, self._entries.query())
+                self._compare(name, self._entries.chunk_query())
         assert [index["name"] for index in self._client.send("GET", "/indexes").body] == sorted(self._model.indexes)
         for name, index in self._model.indexes.items():
             assert self._client.index(name).body["assets"] == len(index.assets)
@@ -149,6 +154,8 @@ class Walk:
         if status == 200:
             assert _simplified(answer) == [_expected(match) for match in expected], f"{name} {query} limit={limit}"
             _check_order(answer)
+            chunks = [_expected_chunks(match) for match in self._model.search_chunks(name, query, limit)]
+            assert _simplified_chunks(answer) == chunks, f"{name} {query} limit={limit}"
 
     def _expect(self, answer: Answer, status: int) -> None:
         assert answer.status == status, f"{answer} expected {status}"
@@ -162,6 +169,26 @@ def _expected(match: Match) -> object:
     """Compares equal to what the service may answer."""
     types = {name: pytest.approx(value, abs=SCORE_TOLERANCE) for name, value in match.types.items()}
     return match.iscc_id, pytest.approx(match.score, abs=SCORE_TOLERANCE), types, match.metadata
+
+
+def _simplified_chunks(answer: Answer) -> list[object]:
+    return [
+        (match["iscc_id"], match["score"], {name: _simplified_type(found) for name, found in match["types"].items()})
+        for match in answer.body["chunk_matches"]
+    ]
+
+
+def _simplified_type(found: Entry) -> object:
+    places = [(c["query"], c["match"], c["score"], c["freq"], c["offset"], c["size"]) for c in found["chunks"]]
+    return found["score"], found["queried"], found["matches"], places
+
+
+def _expected_chunks(match: ChunkMatch) -> object:
+    types = {
+        name: (pytest.approx(score, abs=SCORE_TOLERANCE), queried, len(chunks), [tuple(chunk) for chunk in chunks])
+        for name, (score, queried, chunks) in match.types.items()
+    }
+    return match.iscc_id, pytest.approx(match.score, abs=SCORE_TOLERANCE), types
 
 
 def _check_order(answer: Answer) -> None:
