@@ -243,9 +243,9 @@ def test_misaligned_columns_are_refused() -> None:
 def test_wrong_number_of_arguments() -> None:
     """The C functions count their arguments."""
     with pytest.raises(TypeError, match="given=0"):
-        _scan.range_scan()  # type: ignore[call-arg]  # what is tested
+        _scan.range_scan()
     with pytest.raises(TypeError, match="given=0"):
-        _scan.top_scan()  # type: ignore[call-arg]  # what is tested
+        _scan.top_scan()
 
 
 def test_unknown_variant_is_refused() -> None:
