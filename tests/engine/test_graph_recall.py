@@ -19,11 +19,11 @@ def found_share(directory: Path, workload: Workload, segment_rows: int) -> float
     return recall(seal(directory, workload.codes, segment_rows, settings), workload.queries, settings)
 
 
-@pytest.mark.parametrize("bits", [64, 256])
+@pytest.mark.parametrize("bits", [64, 128, 256])
 @pytest.mark.parametrize("make", [planted, clustered, crowded])
 def test_recall(tmp_path: Path, make: Make, bits: int) -> None:
     """Graphs of a small column find the best ten, beside a body that 20,000 assets share."""
-    assert found_share(tmp_path, with_copies(make(bits, 10_000, 500)), 5_500) >= LEAST
+    assert found_share(tmp_path, with_copies(make(bits, 50_000, 500)), 27_500) >= LEAST
 
 
 @pytest.mark.soak
