@@ -52,6 +52,7 @@ class TypeSearch:
         self._cursor = cursor
         self._assets = assets
         self._codes: list[Code] = []
+        self._known: dict[tuple[Body, tuple[tuple[int, float], ...]], Code] = {}
         self._unmatched = [scoring.idf(assets, self._freq(body)) for body in queries]
         self.found: dict[Key, Found] = {}
         self._read = 0
@@ -68,6 +69,14 @@ class TypeSearch:
         freq = self._freq(body)
         idf = scoring.idf(self._assets, freq)
         return Code(freq, body, idf, {place: Best(-similarity, body, idf, freq) for place, similarity in places.items()})
+
+    def _known_code(self, body: Body, places: dict[int, float]) -> Code:
+        """The same for many assets that share a simprint."""
+        name = (body, tuple(places.items()))
+        code = self._known.get(name)
+        if code is None:
+            code = self._known[name] = self._code(body, places)
+        return code
 
     @property
     def next_freq(self) -> int:
@@ -117,7 +126,7 @@ class TypeSearch:
         for place, at, distance in zip(hits.query.tolist(), hits.row.tolist(), hits.distance.tolist(), strict=True):
             places.setdefault(at, {})[place] = scoring.similarity_at(distance, self.row.width * 8)
         for at, near in places.items():
-            self._note(key, self._code(bodies[at], near).best)
+            self._note(key, self._known_code(bodies[at], near).best)
 
     def most_unread(self) -> float:
         """No asset that has none of the codes read so far can have a higher score in this type."""

@@ -5,9 +5,11 @@ One writer at a time (`commit`, the background), any number of readers. No reade
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -107,6 +109,7 @@ class Engine:
         self._columns = Columns(self._options.segment_codes)
         self._tiers = Tiers(files)
         self._parts = Parts(files, self._store, self._columns, self._tiers, self._options, self._writing, self._tally, self._report)
+        self._scanners = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="scan")
         self._upkeep = Upkeep(self._parts)
         self._doubtful = open_columns(self._parts, self._upkeep.graphs.check_later)
 
@@ -126,6 +129,7 @@ class Engine:
     def close(self) -> None:
         """Only after every call of `commit` and of the reads has returned."""
         self._upkeep.stop()
+        self._scanners.shutdown()
         self._store.close()
         if self._fatal is None and self._upkeep.fatal is None:
             self._clean.touch()
@@ -224,24 +228,27 @@ class Engine:
         units = units_of(asset) if asset is not None else query.units
         units_search = UnitSearch(txn, sequence, self._store, self._columns, self._tiers, self._options)
         matches, truncated = units_search.run(row, units, limit, leave_out=query.key)
-        simprints = self._own_simprints(txn, row, query.key) if query.key is not None else query.simprints
-        simprint_search = SimprintSearch(txn, sequence, self._store, self._columns, self._tiers, self._options)
+        simprints, left_out = (query.simprints, False) if query.key is None else self._own_simprints(txn, row, query.key)
+        simprint_search = SimprintSearch(txn, sequence, self._parts, self._scanners)
         chunk_matches, cut = simprint_search.run(row, simprints, limit, leave_out=query.key, exact=query.exact)
-        return SearchAnswer(matches, chunk_matches, truncated or cut, asset, simprints)
+        return SearchAnswer(matches, chunk_matches, truncated or cut or left_out, asset, simprints)
 
-    def _own_simprints(self, txn: Transaction, row: IndexRow, key: Key) -> dict[str, list[Body]]:
-        """What a search by ISCC-ID asks for: each simprint of the asset once, as far as a query may have them."""
+    def _own_simprints(self, txn: Transaction, row: IndexRow, key: Key) -> tuple[dict[str, list[Body]], bool]:
+        """What a search by ISCC-ID asks for: each simprint of the asset once; and whether some were left out: a query has a bound."""
         stored = asset_simprints(txn, self._store, row.number, key)
         if not stored:
-            return {}
+            return {}, False
         own: dict[str, list[Body]] = {}
+        left_out = False
         room = self._options.max_query_simprints
         for name, found in types_of(txn, self._store, row.number):
-            if name.startswith("s") and found.number in stored and room > 0:
+            if name.startswith("s") and found.number in stored:
                 bodies = dict.fromkeys(simprint.body for simprint in unpack_simprints(stored[found.number], found.width))
-                own[name[1:]] = list(bodies)[:room]
-                room -= len(own[name[1:]])
-        return own
+                left_out = left_out or len(bodies) > room
+                if room > 0:
+                    own[name[1:]] = list(bodies)[:room]
+                room = max(0, room - len(bodies))
+        return own, left_out
 
     def stats(self) -> EngineStats:
         """Counts of what is held, from memory and the rows of the indexes."""

@@ -47,16 +47,17 @@ class GraphTier:
         return self._parts.options.graphs and (self._check() or self._build_next())
 
     def _check(self) -> bool:
-        if not self._unchecked:
+        try:
+            token, (name, graphs) = self._unchecked.popitem()
+        except KeyError:
             return False
-        token, (name, graphs) = self._unchecked.popitem()
         good = tuple(graph for graph in graphs if check(self._parts.directory / graph.name, graph))
         if good == graphs:
             self._show(name, token, good)
             return True
-        self._parts.tally.graphs_discarded += len(graphs) - len(good)
-        self._parts.report("graph file is missing or damaged, building it again", {"segment": token.hex()})
-        self._name_graphs(name, token, good)
+        if self._name_graphs(name, token, good):
+            self._parts.tally.graphs_discarded += len(graphs) - len(good)
+            self._parts.report("graph file is missing or damaged, building it again", {"segment": token.hex()})
         return True
 
     def _show(self, name: ColumnName, token: Token, graphs: tuple[GraphFile, ...]) -> None:
@@ -72,7 +73,7 @@ class GraphTier:
             for segment in column.segments:
                 for bits in self._missing_bits(name, segment):
                     if self._not_before.get((segment.token, bits), 0.0) <= now:
-                        self._build(name, column, segment, bits)
+                        self._build(name, segment, bits)
                         return True
         return False
 
@@ -92,25 +93,31 @@ class GraphTier:
             if sum(column.rows for _, column in found) > self._parts.options.exact_max_codes:
                 yield from found
 
-    def _build(self, name: ColumnName, column: Column, segment: Segment, bits: int) -> None:
+    def _build(self, name: ColumnName, segment: Segment, bits: int) -> None:
         self._parts.store.require_room(self._parts.options.disk_free_min_bytes)
         target = self._parts.directory / graph_name(segment.token, bits)
         try:
             graph = self._builder.build(
                 segment_path(self._parts.directory, segment.token), segment.rows, name[2] // 8, bits, target, settings_for(bits)
             )
-            now = _now(column, segment)
+            now = self._now(name, segment)
             if now is not None and self._name_graphs(name, segment.token, (*now.graphs, graph)):
                 self._parts.tally.graphs_built += 1
                 return
         except EngineError:
             target.unlink(missing_ok=True)
-            if _now(column, segment) is None:  # rewritten meanwhile: its files went while they were read
+            if self._now(name, segment) is None:  # rewritten meanwhile: its files went while they were read
                 return
             self._not_before[segment.token, bits] = time.monotonic() + RETRY_S
             self._parts.tally.graphs_failed += 1
             raise
         target.unlink(missing_ok=True)
+
+    def _now(self, name: ColumnName, segment: Segment) -> Segment | None:
+        """The segment as it stands in its column, None when it is gone, or its index."""
+        column = self._parts.columns.get(name)
+        found = column.segments if column is not None else ()
+        return next((now for now in found if now.token == segment.token), None)
 
     def _name_graphs(self, name: ColumnName, token: Token, graphs: tuple[GraphFile, ...]) -> bool:
         """False when the segment is gone."""
@@ -126,8 +133,3 @@ class GraphTier:
                 self._parts.put_segment(txn, name, token, row)
             column.set_graphs(token, graphs)
         return True
-
-
-def _now(column: Column, segment: Segment) -> Segment | None:
-    """The segment as it stands in the column, None when it is gone."""
-    return next((found for found in column.segments if found.token == segment.token), None)

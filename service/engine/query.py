@@ -93,7 +93,7 @@ class UnitSearch:
                 near = self._near(place, Body(body[:length]), prefix, in_graphs=in_graphs)
                 hits += [(similarity, name, prefix + found) for similarity, found in near]
             if len(hits) > HITS_MAX:
-                self._cut_hits(hits)
+                self._bound(hits)
 
     def _same_instance(self, prefix: bytes, body: Body) -> Iterator[bytes]:
         """Stored bodies that begin with the query's, and those that the query's begins with."""
@@ -103,10 +103,15 @@ class UnitSearch:
                     yield prefix + body[:length]
             yield from distinct_keys(cursor, prefix + body)
 
-    def _cut_hits(self, hits: list[Hit]) -> None:
-        """Keeps the most similar, of equals those first in byte order: the same whatever order they were found in."""
-        hits[:] = heapq.nsmallest(HITS_MAX, hits, key=lambda hit: (-hit[0], hit[2]))
-        self._cut = True
+    def _bound(self, hits: list[Hit]) -> None:
+        """Keeps the most similar living codes, of equals the first in byte order: the same whatever order they were found in."""
+        best: dict[bytes, Hit] = {}
+        for hit in sorted(hits, key=itemgetter(0), reverse=True):
+            best.setdefault(hit[2], hit)
+        with self._txn.cursor(db=self._store.postings) as cursor:
+            alive = [best[code] for code in cursor.getmulti(best, values=False)]
+        self._cut = self._cut or len(alive) > HITS_MAX
+        hits[:] = heapq.nsmallest(HITS_MAX, alive, key=lambda hit: (-hit[0], hit[2]))
 
     def _near(self, name: ColumnName, compared: Body, prefix: bytes, *, in_graphs: bool) -> Near:
         """Stored bodies of one length at or above the threshold, compared over the length of `compared`."""

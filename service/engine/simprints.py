@@ -12,44 +12,49 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
+from concurrent.futures import Executor
 
 import numpy as np
 
 from service.engine import kernels, scoring
 from service.engine.chunks import TypeSearch
-from service.engine.columns import WORD_BYTES, ColumnName, Columns, Segment, Words, to_bodies
+from service.engine.columns import WORD_BYTES, ColumnName, Segment, Words, to_bodies
 from service.engine.errors import Damaged, Unfit
 from service.engine.group import find_type
 from service.engine.metadata import public_metadata
-from service.engine.options import Options
+from service.engine.parts import Parts
 from service.engine.requests import Body, ChunkMatch, Key, Simprint
 from service.engine.stale import StaleView
-from service.engine.store import Cursor, IndexRow, Store, Transaction, TypeRow, posting_prefix, records, u32, unpack_simprints
-from service.engine.tiers import Tiers
+from service.engine.store import Cursor, IndexRow, Transaction, TypeRow, posting_prefix, records, u32, unpack_simprints
 
 QUESTION_POSTINGS = 256
 """A code with more postings is not read before it was asked whether it can matter."""
 COMPLETED_MIN = 1_000
-"""Of a search that was cut, so many of the best candidates are scored from all that is stored of them."""
+"""Of a search that was cut, or went through graphs, so many of the best candidates are scored from all that is stored of them."""
 HITS_MAX = 200_000
 """Pairs of a query simprint and a code that one type of a search may hold; what is cut is the least similar."""
-SCANNED_PAIRS_MAX = 4_000_000
+SCANNED_PAIRS_MAX = 8_000_000
 """Rows times query simprints of one call of the kernel: bounds what a threshold of 0 can return at once."""
 
 Near = defaultdict[bytes, dict[int, float]]
 """Stored bodies at or above the threshold, with the similarity to each query simprint by its place in the query."""
+SHARED_PIECES = 4
+"""Scans whose results are held at a time."""
+SHARED_WORDS_MIN = 8_000_000
+"""From so many compared words on, about a third of a millisecond, a scan is shared by all processors."""
 
 
 class SimprintSearch:
     """One search over simprints in one transaction."""
 
-    def __init__(self, txn: Transaction, sequence: int, store: Store, columns: Columns, tiers: Tiers, options: Options) -> None:
+    def __init__(self, txn: Transaction, sequence: int, parts: Parts, scanners: Executor) -> None:
         self._txn = txn
         self._sequence = sequence
-        self._store = store
-        self._columns = columns
-        self._tiers = tiers
-        self._options = options
+        self._store = parts.store
+        self._columns = parts.columns
+        self._tiers = parts.tiers
+        self._options = parts.options
+        self._scanners = scanners
         self._approximate = False
         self._cut = False
         self._limit = 0
@@ -69,7 +74,7 @@ class SimprintSearch:
                 raise StaleView
             cut = self._gather(types, leave_out)
             if cut or self._cut or self._approximate:
-                self._complete(index, types, cut=cut)
+                self._complete(index, types)
             ranked = _best(types, leave_out, limit)
         return [self._match(index, types, key, score) for score, key in ranked], cut or self._cut
 
@@ -99,35 +104,48 @@ class SimprintSearch:
             raise StaleView
         queries = _query_words(bodies)
         in_graphs = self._options.graphs and sum(row.codes.values()) > self._options.exact_max_codes
-        for segment in view.segments:
-            if not (in_graphs and self._find_in_graph(name, segment, bodies, radius, near)):
-                self._scan(segment.words, segment.rows, queries, radius, near)
-        for words, count in view.blocks:
-            self._scan(words, count, queries, radius, near)
-        self._bound(near, HITS_MAX)
+        scanned = [
+            (segment.words, segment.rows)
+            for segment in view.segments
+            if not (in_graphs and self._find_in_graph(name, segment, bodies, radius, near))
+        ]
+        prefix = posting_prefix(*name[:2])
+        self._scan([*scanned, *view.blocks], queries, radius, prefix, near)
+        self._bound(near, prefix, HITS_MAX)
 
-    def _scan(self, words: Words, count: int, queries: Words, radius: int, near: Near) -> None:
-        bits = words.shape[0] * WORD_BYTES * 8
+    def _scan(self, parts: list[tuple[Words, int]], queries: Words, radius: int, prefix: bytes, near: Near) -> None:
+        """One pass over the columns. Much work is shared by all processors: the kernel runs without the interpreter's lock."""
         step = max(1, SCANNED_PAIRS_MAX // len(queries))
-        for start in range(0, count, step):
-            part = words if step >= count else np.ascontiguousarray(words[:, start : start + step])
-            hits = kernels.range_scan(part, min(step, count - start), queries, radius)
-            if len(hits.row):
-                found = zip(to_bodies(part[:, hits.row]), hits.query.tolist(), hits.distance.tolist(), strict=True)
-                for body, place, distance in found:
-                    near[body][place] = scoring.similarity_at(distance, bits)
-                self._bound(near, 2 * HITS_MAX)
+        pieces = [(words, count, start) for words, count in parts for start in range(0, count, step)]
 
-    def _bound(self, near: Near, held_max: int) -> None:
-        """Keeps the most similar pairs, of equals the first in byte order: the same whatever order they were found in."""
-        if len(near) <= held_max and sum(map(len, near.values())) <= held_max:
+        def scan(piece: tuple[Words, int, int]) -> tuple[Words, kernels.Hits]:
+            words, count, start = piece
+            part = words if step >= count else np.ascontiguousarray(words[:, start : start + step])
+            return part, _nearest(kernels.range_scan(part, min(step, count - start), queries, radius))
+
+        compared = sum(count for _, count in parts) * queries.size
+        held = 0
+        for start in range(0, len(pieces), SHARED_PIECES):
+            some = pieces[start : start + SHARED_PIECES]
+            scans = self._scanners.map(scan, some) if compared >= SHARED_WORDS_MIN else map(scan, some)
+            for words, hits in scans:
+                held += _take(words, hits, near)
+            if held > 2 * HITS_MAX:
+                self._bound(near, prefix, HITS_MAX)
+                held = HITS_MAX
+
+    def _bound(self, near: Near, prefix: bytes, held_max: int) -> None:
+        """Keeps the most similar living pairs, of equals the first in byte order: the same whatever order they were found in."""
+        if sum(map(len, near.values())) <= held_max:
             return
-        pairs = ((-similarity, body, place) for body, places in near.items() for place, similarity in places.items())
-        kept = heapq.nsmallest(HITS_MAX, pairs)
+        with self._txn.cursor(db=self._store.postings) as cursor:
+            alive = {code[len(prefix) :] for code in cursor.getmulti([prefix + body for body in near], values=False)}
+        pairs = [(-similarity, body, place) for body, places in near.items() if body in alive for place, similarity in places.items()]
+        self._cut = self._cut or len(pairs) > held_max
+        kept = heapq.nsmallest(held_max, pairs)
         near.clear()
         for similarity, body, place in kept:
             near[body][place] = -similarity
-        self._cut = True
 
     def _find_in_graph(self, name: ColumnName, segment: Segment, bodies: list[Body], radius: int, near: Near) -> bool:
         """False when the segment has no graph yet, or one has nothing more to give: then nothing was done, and it is scanned."""
@@ -172,13 +190,11 @@ class SimprintSearch:
         best = _best(types, leave_out, self._limit)
         return len(best) == self._limit and best[-1][0] > max(search.most_unread() for search in types)
 
-    def _complete(self, index: IndexRow, types: list[TypeSearch], *, cut: bool) -> None:
-        """Scores candidates from what is stored of them: all when graphs took part, the best when the search was cut."""
-        keys = _keys(types)
-        if cut or self._cut:
-            keys = {key for _, key in _best(types, None, max(COMPLETED_MIN, 4 * self._limit))}
-            for search in types:
-                search.found = {key: found for key, found in search.found.items() if key in keys}
+    def _complete(self, index: IndexRow, types: list[TypeSearch]) -> None:
+        """Scores the best candidates from all that is stored of them: graphs may have missed some of it, and a cut search too."""
+        keys = {key for _, key in _best(types, None, max(COMPLETED_MIN, 4 * self._limit))}
+        for search in types:
+            search.found = {key: found for key, found in search.found.items() if key in keys}
         for search in types:
             queries, radius = _query_words(search.queries), self._radius(search.row)
             for key in keys:
@@ -200,6 +216,24 @@ class SimprintSearch:
 
 def _query_words(bodies: list[Body]) -> Words:
     return np.frombuffer(b"".join(bodies), dtype=">u8").astype(np.uint64).reshape(len(bodies), len(bodies[0]) // WORD_BYTES)
+
+
+def _nearest(hits: kernels.Hits) -> kernels.Hits:
+    """No more pairs than are kept in the end."""
+    if len(hits.row) <= 2 * HITS_MAX:
+        return hits
+    order = np.argsort(hits.distance, kind="stable")[: 2 * HITS_MAX]
+    return kernels.Hits(hits.query[order], hits.row[order], hits.distance[order])
+
+
+def _take(words: Words, hits: kernels.Hits, near: Near) -> int:
+    """Adds what a scan found; returns how many pairs that were."""
+    if len(hits.row):
+        bits = words.shape[0] * WORD_BYTES * 8
+        found = zip(to_bodies(words[:, hits.row]), hits.query.tolist(), hits.distance.tolist(), strict=True)
+        for body, place, distance in found:
+            near[body][place] = scoring.similarity_at(distance, bits)
+    return len(hits.row)
 
 
 def _keys(types: list[TypeSearch]) -> set[Key]:

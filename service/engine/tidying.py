@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from service.engine.columns import Block, Column, ColumnName, Segment, Token, Words, sort_distinct
+from service.engine.errors import NoSpace
 from service.engine.graph_tier import GraphTier
 from service.engine.graphs import GraphFile
 from service.engine.parts import Parts
@@ -13,7 +14,8 @@ from service.engine.segments import live_rows, segment_path, split, write_segmen
 from service.engine.store import SegmentRow, Transaction, column_key, prefixed, segment_rows, sequence_of, u64
 
 PURGE_KEYS = 2_000
-REWRITE_SEGMENTS = 64
+REWRITE_SEGMENTS = 8
+"""Segments that are in memory together while they are rewritten."""
 KEPT_SHARE = 0.9
 PURGED_TABLES = ("assets", "postings", "simprints", "tail", "types")
 
@@ -31,8 +33,16 @@ class Tidying:
 
     def step(self) -> bool:
         """One piece of work; False when there is none."""
-        done = (self._seal(), self._purge(), self._rewrite())  # each gets its turn, whatever the others have to do
-        return any(done)
+        done = False
+        lack: NoSpace | None = None
+        for work in (self._purge, self._seal, self._rewrite):  # each gets its turn: freeing most of all when the others lack room
+            try:
+                done = work() or done
+            except NoSpace as error:
+                lack = error
+        if lack is not None and not done:
+            raise lack
+        return done
 
     def _seal(self) -> bool:
         for name, column in self._parts.columns:
@@ -49,7 +59,7 @@ class Tidying:
                 self._parts.put_segment(txn, name, segment.token, row)
                 self._clear_tail(txn, name, blocks[-1].end_row)
             column.seal(blocks, segment)
-        self._parts.tally.segments_sealed += 1
+            self._parts.tally.segments_sealed += 1
 
     @contextmanager
     def _written(self, words: Words, rows_max: int | None = None) -> Iterator[list[tuple[Segment, SegmentRow]]]:
@@ -90,15 +100,18 @@ class Tidying:
         segments = column.segments
         start = column.rewritten_to if column.rewritten_to < len(segments) else 0
         chosen = segments[start : start + REWRITE_SEGMENTS]
-        dropped = self._rewrite_segments(name, column, chosen)
-        column.dead = max(0, column.dead - dropped)
-        column.rewritten_to = start if dropped else start + len(chosen)
-        if column.rewritten_to >= len(segments) and not dropped:
+        worn, dropped = self._rewrite_segments(name, column, chosen)
+        column.rewritten_to = start + len(chosen) - worn
+        with self._parts.writing:
+            column.dead = max(0, column.dead - dropped)
+        if dropped:
+            column.dead_left = 0
+        elif column.rewritten_to >= len(segments):
             column.rewritten_to = 0
             column.dead_left = column.dead + len(segments)
 
-    def _rewrite_segments(self, name: ColumnName, column: Column, chosen: tuple[Segment, ...]) -> int:
-        """Returns how many rows are gone."""
+    def _rewrite_segments(self, name: ColumnName, column: Column, chosen: tuple[Segment, ...]) -> tuple[int, int]:
+        """Returns how many segments were rewritten, and how many rows are gone."""
         with self._parts.store.read() as txn:
             sequence = sequence_of(txn, self._parts.store)
             live = [live_rows(txn, self._parts.store, name[0], name[1], segment.words) for segment in chosen]
@@ -106,7 +119,7 @@ class Tidying:
         many_doubled = rows - sort_distinct(live).shape[1] > (1 - KEPT_SHARE) * rows
         worn = [at for at, words in enumerate(live) if many_doubled or words.shape[1] < KEPT_SHARE * chosen[at].rows]
         if not worn:
-            return 0
+            return 0, 0
         tokens = {chosen[at].token for at in worn}
         replaced: list[Segment] = []
         merged = sort_distinct([live[at] for at in worn])
@@ -123,7 +136,7 @@ class Tidying:
         for segment in replaced:
             self._remove_files(segment.token, segment.graphs)
         self._parts.tally.segments_rewritten += len(replaced)
-        return sum(chosen[at].rows for at in worn) - int(merged.shape[1])
+        return len(worn), sum(chosen[at].rows for at in worn) - int(merged.shape[1])
 
     def _remove_files(self, token: Token, graphs: tuple[GraphFile, ...]) -> None:
         """A mapped file may be unlinked: searches that hold it go on."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from service.engine.errors import EngineError, Fatal
+from service.engine.errors import Fatal
 from service.engine.graph_tier import GraphTier
 from service.engine.parts import Parts
 from service.engine.tidying import Tidying
@@ -64,9 +64,11 @@ class Upkeep:
                 self.fatal = error
                 self._parts.report("fatal", {"error": str(error)})
                 return
-            except (EngineError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - the loop around background work: counted, reported, tried again
                 if self._stopping.is_set():
                     return
                 self._parts.tally.background_failures += 1
-                self._parts.report("background work failed, trying again", {"error": str(error), "retry_s": RETRY_S})
+                self._parts.report(
+                    "background work failed, trying again", {"error": f"{type(error).__name__}: {error}", "retry_s": RETRY_S}
+                )
                 self._stopping.wait(RETRY_S)
