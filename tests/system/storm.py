@@ -16,7 +16,7 @@ from collections.abc import Callable
 from tests.system.client import Answer, Client
 from tests.system.entries import iscc_id, unique_entry
 from tests.system.lookup import find_wholly
-from tests.system.model import CONTENT, META, Entry, make_unit, text
+from tests.system.model import CONTENT, META, Entry, make_unit, text, without_simprints
 
 INDEX = "works"
 SEARCHERS = 8
@@ -105,7 +105,7 @@ class Storm:
             self._search_made(client, rng)
         else:
             entry = rng.choice(self._still)
-            self._check(client.get(INDEX, entry["iscc_id"]).body == entry, "an asset that stands still is read", entry)
+            self._check(client.get(INDEX, entry["iscc_id"]).body == without_simprints(entry), "an asset that stands still is read", entry)
         self.done["searches"] += 1
 
     def _search_moving(self, client: Client, moving: Moving, rng: random.Random) -> None:

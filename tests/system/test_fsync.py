@@ -12,6 +12,7 @@ import pytest
 from tests.system.client import Client, Entry, Lost
 from tests.system.entries import Entries, iscc_id
 from tests.system.lookup import engine_figures
+from tests.system.model import without_simprints
 from tests.system.server import Server, wait_until
 from tests.system.strace import Call, Strace
 
@@ -81,7 +82,7 @@ def test_a_failed_sync_is_never_acknowledged(server: Server, tmp_path: Path, cal
     assert "must be started again" in server.log()
     server.restart()
     with Client(server.port) as client:
-        assert client.get(INDEX, iscc_id(0)).body == entry(0)
+        assert client.get(INDEX, iscc_id(0)).body == without_simprints(entry(0))
         assert client.get(INDEX, iscc_id(1)).status == 404
         assert client.index(INDEX).body["assets"] == 1
         assert client.add(INDEX, [entry(1)]).status == 201
