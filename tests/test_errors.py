@@ -6,6 +6,7 @@ Those of single elements (bad ISCC, bad JSON) stand here once; `tests/api` has t
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from service.engine.engine import Engine
 from service.engine.errors import EngineError
 from service.telemetry import Metrics
 from tests.api.inside import opened, settings, started
-from tests.api.isccs import code, iscc_id, units
+from tests.api.isccs import code, iscc_id, simprint, units
 from tests.api.stub import NoAccess
 from tests.system.server import Server
 
@@ -130,6 +131,77 @@ def test_a_full_read_lane(tmp_path: Path) -> None:
     ask(tmp_path / "data", case, READ_THREADS=1, READ_QUEUE=1)
 
 
+def test_write_lane_full(tmp_path: Path) -> None:
+    """503 with the limit, its setting and Retry-After; what was accepted before is stored."""
+
+    async def case(boot: Boot, client: httpx.AsyncClient) -> None:
+        engine = await boot.read(lambda engine: engine)
+        with engine._writing:  # a commit that takes long
+            first = asyncio.create_task(client.post("/indexes", json={"name": "b"}))
+            while not boot._lane_depths()["write"]:
+                await asyncio.sleep(0)
+            answer = await client.post("/indexes", json={"name": "c"})
+            text = "the write lane is full: 1 writes wait (ISCC_SEARCH_WRITE_QUEUE), send the request again"
+            assert (answer.status_code, answer.json(), answer.headers["retry-after"]) == (503, {"detail": text}, "1")
+        assert (await first).status_code == 201
+        assert [index["name"] for index in (await client.get("/indexes")).json()] == ["a", "b"]
+
+    ask(tmp_path / "data", case, WRITE_QUEUE=1)
+
+
+def test_a_search_that_was_cut_says_so(tmp_path: Path) -> None:
+    """`truncated` is there only then."""
+
+    async def case(_: Boot, client: httpx.AsyncClient) -> None:
+        entries = [{"iscc_id": iscc_id(number), "units": units(1)} for number in range(3)]
+        assert (await client.post("/indexes/a/assets", json=entries[:2])).status_code == 201
+        assert "truncated" not in (await client.post("/indexes/a/search", json={"units": units(1)})).json()
+        assert (await client.post("/indexes/a/assets", json=entries[2:])).status_code == 201
+        answer = (await client.post("/indexes/a/search", json={"units": units(1)})).json()
+        assert answer["truncated"] is True
+        assert [match["iscc_id"] for match in answer["global_matches"]] == [iscc_id(0), iscc_id(1)]
+
+    ask(tmp_path / "data", case, MAX_CANDIDATES=2)
+
+
+def test_the_realm_of_an_asset_that_is_deleted(tmp_path: Path) -> None:
+    """The same words as for one that is read."""
+
+    async def case(_: Boot, client: httpx.AsyncClient) -> None:
+        assert (await client.post("/indexes/a/assets", json=[{"iscc_id": iscc_id(1), "units": units(1)}])).status_code == 201
+        text = f"Realm mismatch: ISCC-ID '{iscc_id(1, 1)}' has realm=1, but expected realm=0. Cannot query assets from different realm."
+        for answer in (
+            await client.delete(f"/indexes/a/assets/{iscc_id(1, 1)}"),
+            await client.post("/indexes/a/search", json={"iscc_id": iscc_id(1, 1)}),
+        ):
+            assert (answer.status_code, answer.json()) == (400, {"detail": text})
+
+    ask(tmp_path / "data", case)
+
+
+@pytest.mark.parametrize(
+    ("setting", "entry", "text"),
+    [
+        ("MAX_UNITS", {"units": units(1)}, "4 units: at most 3 are allowed in one request, the limit is ISCC_SEARCH_MAX_UNITS"),
+        (
+            "MAX_SIMPRINTS",
+            {"simprints": {"T": [{"simprint": simprint(at), "offset": at, "size": 1} for at in range(4)]}},
+            "4 simprints: at most 3 are allowed in one request, the limit is ISCC_SEARCH_MAX_SIMPRINTS",
+        ),
+    ],
+)
+def test_a_limit_of_one_asset(tmp_path: Path, setting: str, entry: dict[str, Any], text: str) -> None:
+    """422 that names what there is too much of, the limit and its setting; nothing is stored."""
+
+    async def case(_: Boot, client: httpx.AsyncClient) -> None:
+        answer = await client.post("/indexes/a/assets", json=[{"iscc_id": iscc_id(1), **entry}])
+        assert answer.status_code == 422
+        assert answer.json()["detail"][0]["msg"] == text
+        assert (await client.get("/indexes/a")).json()["assets"] == 0
+
+    ask(tmp_path / "data", case, **{setting: 3})
+
+
 def test_not_ready(tmp_path: Path) -> None:
     """503 with the state, the reason and Retry-After, on data routes and on `/readyz`; probes of life answer 200."""
 
@@ -156,8 +228,11 @@ def test_disk_full(tmp_path: Path) -> None:
         async with opened(tmp_path / "data", DISK_FREE_MIN_BYTES=1 << 40) as (_, client):
             answer = await client.post("/indexes", json={"name": "a"})
             assert answer.status_code == 507
-            assert "nothing" in answer.json()["detail"]
-            assert "free space" in answer.json()["detail"]
+            assert re.fullmatch(
+                rf"the disk of {tmp_path}/data/live has \d+ MB left and 1048576 MB are kept free \(ISCC_SEARCH_DISK_FREE_MIN_BYTES\): "
+                "nothing was stored; free space and send the request again",
+                answer.json()["detail"],
+            )
             assert (await client.get("/indexes")).json() == []
 
     asyncio.run(run())

@@ -65,4 +65,7 @@ INVALID: Json = {
 }
 DEFECT: Json = {"detail": "internal error, see the log for request 24673d7d-1b", "request_id": "24673d7d-1b"}
 BUSY: Json = {"detail": "the read lane is full: 256 requests wait (ISCC_SEARCH_READ_QUEUE), send the request again"}
-NO_SPACE: Json = {"detail": "too little room on the disk: nothing was stored, free space and send the request again"}
+NO_SPACE: Json = {
+    "detail": "the disk of /data/live has 12 MB left and 256 MB are kept free (ISCC_SEARCH_DISK_FREE_MIN_BYTES): nothing was stored; "
+    "free space and send the request again"
+}

@@ -11,6 +11,7 @@ quotes costs a question each, not a walk.
 from __future__ import annotations
 
 import heapq
+import os
 from collections import defaultdict
 from concurrent.futures import Executor
 
@@ -38,10 +39,9 @@ SCANNED_PAIRS_MAX = 8_000_000
 
 Near = defaultdict[bytes, dict[int, float]]
 """Stored bodies at or above the threshold, with the similarity to each query simprint by its place in the query."""
-SHARED_PIECES = 4
-"""Scans whose results are held at a time."""
-SHARED_WORDS_MIN = 8_000_000
-"""From so many compared words on, about a third of a millisecond, a scan is shared by all processors."""
+SHARED_WORDS_MIN = 40_000_000
+"""From so many compared words on, more than a millisecond, a scan is shared by all processors."""
+Scanned = list[tuple[Words, kernels.Hits]]
 
 
 class SimprintSearch:
@@ -118,21 +118,23 @@ class SimprintSearch:
         step = max(1, SCANNED_PAIRS_MAX // len(queries))
         pieces = [(words, count, start) for words, count in parts for start in range(0, count, step)]
 
-        def scan(piece: tuple[Words, int, int]) -> tuple[Words, kernels.Hits]:
-            words, count, start = piece
-            part = words if step >= count else np.ascontiguousarray(words[:, start : start + step])
-            return part, _nearest(kernels.range_scan(part, min(step, count - start), queries, radius))
+        def scan(share: list[tuple[Words, int, int]]) -> Scanned:
+            found = []
+            for words, count, start in share:
+                part = words if step >= count else np.ascontiguousarray(words[:, start : start + step])
+                found.append((part, _nearest(kernels.range_scan(part, min(step, count - start), queries, radius))))
+            return found
 
         compared = sum(count for _, count in parts) * queries.size
+        shares = (os.cpu_count() or 1) if compared >= SHARED_WORDS_MIN else 1
+        others = [self._scanners.submit(scan, pieces[at::shares]) for at in range(1, shares)]
         held = 0
-        for start in range(0, len(pieces), SHARED_PIECES):
-            some = pieces[start : start + SHARED_PIECES]
-            scans = self._scanners.map(scan, some) if compared >= SHARED_WORDS_MIN else map(scan, some)
-            for words, hits in scans:
+        for found in [scan(pieces[::shares]), *(other.result() for other in others)]:
+            for words, hits in found:
                 held += _take(words, hits, near)
-            if held > 2 * HITS_MAX:
-                self._bound(near, prefix, HITS_MAX)
-                held = HITS_MAX
+                if held > 2 * HITS_MAX:
+                    self._bound(near, prefix, HITS_MAX)
+                    held = HITS_MAX
 
     def _bound(self, near: Near, prefix: bytes, held_max: int) -> None:
         """Keeps the most similar living pairs, of equals the first in byte order: the same whatever order they were found in."""

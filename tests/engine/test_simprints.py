@@ -226,3 +226,54 @@ def test_hits_are_bounded_and_the_answer_says_so(tmp_path: Path) -> None:
         answer = ask(engine, limit=1000, X=queries)
         assert answer.truncated
         assert key(5_000) in {match.key for match in answer.chunk_matches}
+
+
+def test_types_have_no_limit(tmp_path: Path) -> None:
+    """A hundred types, each with its own width, in one asset."""
+    widths = (8, 16, 24, 32)
+    with opened(tmp_path) as engine:
+        create(engine)
+        types = {f"T{n}": [Simprint(Body(bytes([n]) * widths[n % 4]), n, 1)] for n in range(100)}
+        add(engine, asset(1, simprints=types))
+        answer = engine.search("a", Query([], {name: [simprints[0].body] for name, simprints in types.items()}), 10)
+        assert {name: match.chunks[0].offset for name, match in answer.chunk_matches[0].types.items()} == {f"T{n}": n for n in range(100)}
+
+
+def test_simprint_that_fifty_thousand_assets_share(tmp_path: Path) -> None:
+    """Its frequency is not capped, the order is that of the ISCC-IDs, and the answer comes quickly."""
+    with opened(tmp_path, Options(disk_free_min_bytes=0)) as engine:
+        create(engine)
+        for start in range(0, 50_000, 5_000):
+            add(engine, *(asset(n, simprints={"X": [Simprint(ONE, n, 1)]}) for n in range(start, start + 5_000)))
+        started = time.process_time()
+        answer = ask(engine, X=[ONE])
+        assert time.process_time() - started < 1.0
+        assert numbers(answer) == list(range(10))
+        assert [match.types["X"].chunks[0].freq for match in answer.chunk_matches] == [50_000] * 10
+        assert not answer.truncated
+
+
+def test_asset_with_a_thousand_simprints_costs_the_same_in_a_large_index(tmp_path: Path) -> None:
+    """Updating and deleting it takes LMDB about as many pages, however many others there are; nothing of it stays findable."""
+    rng = random.Random(7)
+
+    def large(number: int) -> Asset:
+        return asset(number, simprints={"X": [Simprint(Body(rng.randbytes(WIDTH)), n, 1) for n in range(1_000)]})
+
+    def cost(engine: Engine) -> float:
+        before, after = large(1_000_000), large(1_000_000)
+        add(engine, before)
+        started = time.process_time()
+        add(engine, after)
+        do(engine, DeleteAsset("a", 0, key(1_000_000)))
+        spent = time.process_time() - started
+        for gone in (before, after):
+            assert ask(engine, X=[simprint.body for simprint in (gone.simprints or {})["X"][:50]]).chunk_matches == []
+        return spent
+
+    with opened(tmp_path, Options(disk_free_min_bytes=0)) as engine:
+        create(engine)
+        small = min(cost(engine) for _ in range(5))
+        for start in range(0, 200, 10):
+            add(engine, *(large(n) for n in range(start, start + 10)))
+        assert min(cost(engine) for _ in range(5)) < 5 * small
