@@ -182,11 +182,11 @@ def test_the_realm_of_an_asset_that_is_deleted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "entry", "text"),
     [
-        ("MAX_UNITS", {"units": units(1)}, "4 units: at most 3 are allowed in one request, the limit is ISCC_SEARCH_MAX_UNITS"),
+        ("MAX_UNITS", {"units": units(1)}, "4 units: at most 3 are allowed, the limit is ISCC_SEARCH_MAX_UNITS"),
         (
             "MAX_SIMPRINTS",
             {"simprints": {"T": [{"simprint": simprint(at), "offset": at, "size": 1} for at in range(4)]}},
-            "4 simprints: at most 3 are allowed in one request, the limit is ISCC_SEARCH_MAX_SIMPRINTS",
+            "4 simprints: at most 3 are allowed, the limit is ISCC_SEARCH_MAX_SIMPRINTS",
         ),
     ],
 )
