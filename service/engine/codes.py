@@ -122,10 +122,6 @@ def unit_body(raw: Raw) -> Body:
     return Body(raw[2:])
 
 
-def is_instance(raw: Raw) -> bool:
-    return raw[0] >> 4 == INSTANCE
-
-
 def _decode(text: str) -> Raw | None:
     """Canonical text of one of the lengths that units and codes have. `int` refuses the `!` that stands for every other character."""
     shape = _SHAPES.get(len(text))

@@ -211,9 +211,9 @@ def to_bodies(words: Words) -> list[Body]:
     return [Body(packed[at : at + length]) for at in range(0, len(packed), length)]
 
 
-def query_words(body: bytes) -> Words:
-    """One body as a row of words, as the kernels take it."""
-    return np.frombuffer(body, dtype=">u8").astype(np.uint64).reshape(1, -1)
+def query_words(bodies: Sequence[bytes]) -> Words:
+    """Bodies of one length as rows of words, as the kernels take queries."""
+    return np.frombuffer(b"".join(bodies), dtype=">u8").astype(np.uint64).reshape(len(bodies), -1)
 
 
 def sort_distinct(parts: Sequence[Words]) -> Words:

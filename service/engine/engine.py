@@ -17,7 +17,7 @@ import msgspec
 
 from service.engine.columns import Columns
 from service.engine.errors import Conflict, Damaged, Defect, EngineError, Fatal, Invalid, NotFound, Unfit
-from service.engine.files import DirectoryLock, sync_directory
+from service.engine.files import CLEAN, LIVE, SEGMENTS, DirectoryLock, sync_directory
 from service.engine.group import Group, asset_not_found, find_index, require_realm, types_of, units_of
 from service.engine.opening import open_columns, rebuild
 from service.engine.options import Options
@@ -44,9 +44,6 @@ from service.engine.upkeep import Upkeep
 from service.engine.walk import require_whole
 
 T = TypeVar("T")
-LIVE = "live"
-SEGMENTS = "segments"
-CLEAN = "clean"
 REFUSALS = (Conflict, Invalid, NotFound, Unfit)
 STALE_VIEWS_MAX = 1_000
 

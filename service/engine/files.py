@@ -16,6 +16,8 @@ from typing import Self
 from service.engine.errors import Locked, NoSpace, Unwritable
 
 TEMPORARY = ".tmp"
+LIVE, SEGMENTS, CLEAN = "live", "segments", "clean"
+"""Names in a data directory: LMDB and what follows from it, the sealed files in there, the mark of a stop in order."""
 HASH_BYTES = 1 << 20
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

@@ -123,7 +123,7 @@ class UnitSearch:
         view = column.view()
         if view.valid_from > self._sequence:
             raise StaleView
-        words = query_words(compared)
+        words = query_words([compared])
         for segment in view.segments:
             found = self._in_graph(name, segment, compared, radius, prefix) if in_graphs else None
             near += _scan(segment.words, segment.rows, words, radius) if found is None else found

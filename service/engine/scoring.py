@@ -46,6 +46,11 @@ def idf(assets: int, frequency: int) -> float:
     return log1p(assets / (1 + frequency))
 
 
+def mean(scores: Sequence[float]) -> float:
+    """The score of an asset over the simprint types in which it matched."""
+    return fsum(scores) / len(scores)
+
+
 def chunk_type_score(matched: Sequence[tuple[float, float]], unmatched_idf: Iterable[float]) -> float:
     """The score of an asset in one simprint type: `matched` has the idf of the stored simprint and the similarity of each match."""
     weight = fsum([*(weight for weight, _ in matched), *unmatched_idf])

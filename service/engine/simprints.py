@@ -19,7 +19,7 @@ import numpy as np
 
 from service.engine import kernels, scoring
 from service.engine.chunks import TypeSearch
-from service.engine.columns import WORD_BYTES, ColumnName, Segment, Words, to_bodies
+from service.engine.columns import WORD_BYTES, ColumnName, Segment, Words, query_words, to_bodies
 from service.engine.errors import Damaged, Unfit
 from service.engine.group import find_type
 from service.engine.metadata import public_metadata
@@ -102,7 +102,7 @@ class SimprintSearch:
         view = column.view()
         if view.valid_from > self._sequence:
             raise StaleView
-        queries = _query_words(bodies)
+        queries = query_words(bodies)
         in_graphs = self._options.graphs and sum(row.codes.values()) > self._options.exact_max_codes
         scanned = [
             (segment.words, segment.rows)
@@ -198,7 +198,7 @@ class SimprintSearch:
         for search in types:
             search.found = {key: found for key, found in search.found.items() if key in keys}
         for search in types:
-            queries, radius = _query_words(search.queries), self._radius(search.row)
+            queries, radius = query_words(search.queries), self._radius(search.row)
             for key in keys:
                 search.complete(key, self._stored(index, search.row, key), queries, radius)
 
@@ -214,10 +214,6 @@ class SimprintSearch:
             search.name: search.match(search.found[key], self._stored(index, search.row, key)) for search in types if key in search.found
         }
         return ChunkMatch(index.realm, key, score, matches, public_metadata(records.decode(record).metadata))
-
-
-def _query_words(bodies: list[Body]) -> Words:
-    return np.frombuffer(b"".join(bodies), dtype=">u8").astype(np.uint64).reshape(len(bodies), len(bodies[0]) // WORD_BYTES)
 
 
 def _nearest(hits: kernels.Hits) -> kernels.Hits:
@@ -248,9 +244,5 @@ def _best(types: list[TypeSearch], leave_out: Key | None, limit: int) -> list[tu
     if len(by_type) == 1:
         scored = ((-score, key) for key, score in by_type[0].items() if key != leave_out)
     else:
-        scored = ((-_mean([scores[key] for scores in by_type if key in scores]), key) for key in _keys(types) if key != leave_out)
+        scored = ((-scoring.mean([scores[key] for scores in by_type if key in scores]), key) for key in _keys(types) if key != leave_out)
     return [(-score, key) for score, key in heapq.nsmallest(limit, scored)]
-
-
-def _mean(scores: list[float]) -> float:
-    return sum(scores) / len(scores)

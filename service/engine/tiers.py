@@ -10,7 +10,7 @@ from service.engine.graphs import GraphFailed, GraphFile, Views, settings_for
 from service.engine.requests import Body
 
 
-class Nearest(NamedTuple):
+class Neighbours(NamedTuple):
     """What a graph found: first rows of runs, and whether there may be more within the radius than it was asked for."""
 
     rows: list[int]
@@ -26,7 +26,7 @@ class Tiers:
         self.asked: set[tuple[ColumnName, int]] = set()
         """Compared lengths, shorter than the column's, that queries asked for."""
 
-    def nearest(self, name: ColumnName, segment: Segment, compared: Body, radius: int) -> Nearest | None:
+    def nearest(self, name: ColumnName, segment: Segment, compared: Body, radius: int) -> Neighbours | None:
         """First rows of the nearest runs of a segment within the radius. None while it has no graph for this length: then it is scanned."""
         bits = len(compared) * 8
         graph = next((graph for graph in segment.graphs if graph.bits == bits), None)
@@ -40,7 +40,7 @@ class Tiers:
         except GraphFailed:  # its file went away meanwhile
             return None
         rows = [row for row, distance in found if distance <= radius]
-        return Nearest(rows, len(rows) == settings.neighbours)
+        return Neighbours(rows, len(rows) == settings.neighbours)
 
     def forget(self, graphs: tuple[GraphFile, ...]) -> None:
         """These graphs are not searched any more."""

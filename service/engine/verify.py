@@ -10,13 +10,10 @@ from pathlib import Path
 
 from service.engine.columns import Token
 from service.engine.errors import Damaged
-from service.engine.files import DirectoryLock
+from service.engine.files import LIVE, SEGMENTS, DirectoryLock
 from service.engine.graphs import check
 from service.engine.segments import is_whole, segment_path
 from service.engine.store import Store, index_rows, lmdb_problems, parse_column_key, prefixed, segment_rows, u32
-
-LIVE = "live"
-SEGMENTS = "segments"
 
 
 def verify(directory: Path) -> list[str]:
