@@ -105,6 +105,9 @@ class ReadLane:
     def _do(self, future: asyncio.Future[Any], job: Callable[[], Any]) -> None:
         try:
             result = job()
+        except EngineError as error:
+            # Its traceback would hold the job's frames, and with them a read transaction, in a cycle with the future.
+            self._answer(future, None, error.with_traceback(None))
         except BaseException as error:  # noqa: BLE001 it is raised where the future is awaited
             self._answer(future, None, error)
         else:

@@ -110,7 +110,7 @@ async def _serve(settings: Settings, metrics: Metrics, boot: Boot) -> End:
     boot.on_end(partial(_call, loop, finish))
     app = create_app(boot, metrics, settings, request_log())
     gc.freeze()  # what is there now stays: no later collection needs to look at it
-    gc.set_threshold(50_000, 20, 50)  # a large answer makes many objects and no cycles: collecting beside it only stops other threads
+    gc.set_threshold(10_000, 20, 20)  # a large answer makes many objects and no cycles: collecting beside it only stops other threads
     server = Server(
         app,
         address=settings.host,

@@ -15,6 +15,7 @@ Everything that is stored is named here; nothing else imports lmdb. All integers
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import struct
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING
 import lmdb
 import msgspec
 
-from service.engine.errors import Damaged, Fatal, NoSpace
+from service.engine.errors import Busy, Damaged, Fatal, NoSpace
 from service.engine.files import sync_directory
 from service.engine.graphs import GraphFile
 from service.engine.requests import Body, Key, Request, Simprint, StoredAsset
@@ -169,11 +170,22 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """A snapshot of everything committed."""
-        txn = self._env.begin(buffers=False)
+        txn = self._begin_read()
         try:
             yield txn
         finally:
             txn.abort()
+
+    def _begin_read(self) -> Transaction:
+        """LMDB frees the place of a reader only with the object, so transactions in forgotten cycles are collected before giving up."""
+        try:
+            return self._env.begin()
+        except lmdb.ReadersFullError:
+            gc.collect()
+        try:
+            return self._env.begin()
+        except lmdb.ReadersFullError as error:
+            raise Busy(f"more than {READERS_MAX} reads at a time: send the request again") from error
 
     @contextmanager
     def write(self, disk_free_min: int) -> Iterator[Transaction]:
