@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from service.engine import codes
 from service.engine.columns import Columns
-from service.engine.errors import Conflict, Invalid, NotFound, Unfit
+from service.engine.errors import Conflict, Damaged, Invalid, NotFound, Unfit
 from service.engine.postings import PostingChanges
 from service.engine.requests import (
     AddAssets,
@@ -297,6 +297,14 @@ def types_of(txn: Transaction, store: Store, index: int) -> Iterator[tuple[str, 
     with txn.cursor(db=store.types) as cursor:
         for key, value in prefixed(cursor, u32(index)):
             yield key[4:].decode(), type_rows.decode(value)
+
+
+def record_of(txn: Transaction, store: Store, index: int, key: Key) -> StoredAsset:
+    """The record behind a posting. Both are written in one transaction, so it is there."""
+    stored = txn.get(u32(index) + key, db=store.assets)
+    if stored is None:
+        raise Damaged(f"posting without a record index={index} key={key.hex()}: run `tidepool verify`")
+    return records.decode(stored)
 
 
 def asset_not_found(realm: int, key: Key) -> NotFound:

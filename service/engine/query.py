@@ -14,14 +14,13 @@ from typing import NamedTuple
 
 from service.engine import codes, kernels, scoring
 from service.engine.columns import LENGTHS, WORD_BYTES, ColumnName, Columns, Segment, Words, query_words, run_of, to_bodies
-from service.engine.errors import Damaged
-from service.engine.group import find_type, units_of
+from service.engine.group import find_type, record_of, units_of
 from service.engine.metadata import public_metadata
 from service.engine.options import Options
 from service.engine.postings import has_no_column
 from service.engine.requests import Body, Key, Match, Raw, StoredAsset
 from service.engine.stale import StaleView
-from service.engine.store import Cursor, IndexRow, Store, Transaction, distinct_keys, posting_prefix, records, u32
+from service.engine.store import Cursor, IndexRow, Store, Transaction, distinct_keys, posting_prefix
 from service.engine.tiers import Tiers
 
 HITS_MAX = 400_000
@@ -73,7 +72,7 @@ class UnitSearch:
         if leave_out is not None:
             found.pop(leave_out, None)
         if truncated or self._approximate:
-            found = {key: self._similarities(wanted, self._record(index, key)) for key in found}
+            found = {key: self._similarities(wanted, record_of(self._txn, self._store, index.number, key)) for key in found}
         best = self._best(found, limit)
         return [self._match(index, wanted, key, score, found[key]) for score, key in best], truncated
 
@@ -189,20 +188,13 @@ class UnitSearch:
         return [(-score, key) for score, key in scored]
 
     def _match(self, index: IndexRow, wanted: dict[str, Wanted], key: Key, score: float, found: dict[str, float]) -> Match:
-        record = self._record(index, key)
+        record = record_of(self._txn, self._store, index.number, key)
         if len(found) < len(wanted):
             missing = {name: asked for name, asked in wanted.items() if name not in found and not asked.by_prefix}
             if missing:
                 found = found | self._similarities(missing, record)
         types = {name: found[name] for name in wanted if name in found}
         return Match(index.realm, key, score, types, public_metadata(record.metadata))
-
-    def _record(self, index: IndexRow, key: Key) -> StoredAsset:
-        """A posting and its record are written in one transaction: the record of a candidate is always there."""
-        stored = self._txn.get(u32(index.number) + key, db=self._store.assets)
-        if stored is None:
-            raise Damaged(f"posting without a record index={index.number} key={key.hex()}: run `tidepool verify`")
-        return records.decode(stored)
 
     def _similarities(self, wanted: dict[str, Wanted], record: StoredAsset) -> dict[str, float]:
         """The similarity of an asset for each type, from what is stored of it: the best pair counts."""

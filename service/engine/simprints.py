@@ -20,13 +20,13 @@ import numpy as np
 from service.engine import kernels, scoring
 from service.engine.chunks import TypeSearch
 from service.engine.columns import WORD_BYTES, ColumnName, Segment, Words, query_words, to_bodies
-from service.engine.errors import Damaged, Unfit
-from service.engine.group import find_type
+from service.engine.errors import Unfit
+from service.engine.group import find_type, record_of
 from service.engine.metadata import public_metadata
 from service.engine.parts import Parts
 from service.engine.requests import Body, ChunkMatch, Key, Simprint
 from service.engine.stale import StaleView
-from service.engine.store import Cursor, IndexRow, Transaction, TypeRow, posting_prefix, records, u32, unpack_simprints
+from service.engine.store import Cursor, IndexRow, Transaction, TypeRow, posting_prefix, u32, unpack_simprints
 
 QUESTION_POSTINGS = 256
 """A code with more postings is not read before it was asked whether it can matter."""
@@ -207,13 +207,11 @@ class SimprintSearch:
         return unpack_simprints(packed, row.width) if packed is not None else []
 
     def _match(self, index: IndexRow, types: list[TypeSearch], key: Key, score: float) -> ChunkMatch:
-        record = self._txn.get(u32(index.number) + key, db=self._store.assets)
-        if record is None:
-            raise Damaged(f"posting without a record index={index.number} key={key.hex()}: run `tidepool verify`")
+        record = record_of(self._txn, self._store, index.number, key)
         matches = {
             search.name: search.match(search.found[key], self._stored(index, search.row, key)) for search in types if key in search.found
         }
-        return ChunkMatch(index.realm, key, score, matches, public_metadata(records.decode(record).metadata))
+        return ChunkMatch(index.realm, key, score, matches, public_metadata(record.metadata))
 
 
 def _nearest(hits: kernels.Hits) -> kernels.Hits:
