@@ -1,0 +1,33 @@
+"""What snapshots fail with. The kinds are chosen by what the caller must do next."""
+
+
+class SnapshotError(Exception):
+    """Base of everything that crosses the border of this package."""
+
+
+class Unreachable(SnapshotError):
+    """The bucket did not answer, or answered that it cannot now, after all retries: try again later. The outcome of a write is not known."""
+
+
+class Refused(SnapshotError):
+    """The bucket refuses us or cannot be used (credentials, no such bucket, a setting): an operator must put it right."""
+
+
+class Missing(SnapshotError):
+    """No such object."""
+
+
+class Corrupt(SnapshotError):
+    """An object differs from what its digest, its chain or its manifest says."""
+
+
+class Fenced(SnapshotError):
+    """Somebody else owns the prefix: ship nothing more, end."""
+
+
+class Foreign(SnapshotError):
+    """This disk and this bucket do not belong together: an operator must decide."""
+
+
+class NoRoom(SnapshotError):
+    """Too little room on the local disk."""
