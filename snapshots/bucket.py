@@ -6,11 +6,15 @@ Every method retries what can be retried (with jitter, bounded in time) and rais
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
+
+SEGMENT = r"(?!\.{1,2}(/|$))[A-Za-z0-9._-]+"
+KEY = re.compile(f"{SEGMENT}(/{SEGMENT})*")
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -33,7 +37,7 @@ class Bucket(Protocol):
         """What the store knows of it; None when it is not there."""
 
     def create(self, key: str, body: bytes) -> bool:
-        """Stores the object unless the key is taken; True when it was stored, by this call or by an earlier try of it (same bytes are there).
+        """Stores the object unless the key is taken. True when the bytes are there, by this call or by an earlier try of it.
 
         An unknown outcome is resolved by reading back; when that fails too, Unreachable: the object may still appear.
         """
