@@ -6,7 +6,7 @@ class SnapshotError(Exception):
 
 
 class Unreachable(SnapshotError):
-    """The bucket did not answer, or answered that it cannot now, after all retries: try again later. The outcome of a write is not known."""
+    """The bucket did not answer, or answered that it cannot now, after all retries: wait. A write may or may not have happened."""
 
 
 class Refused(SnapshotError):

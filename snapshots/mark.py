@@ -1,0 +1,47 @@
+"""The mark: what this disk knows of the bucket. One small JSON file in `live`, so that it goes wherever the data goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from snapshots.errors import Corrupt, Refused
+from snapshots.files import local_errors, write_whole
+from snapshots.log import Place
+from snapshots.manifest import Parent
+
+NAME = "shipped.json"
+FORMAT = 1
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """Rows up to `log.sequence` are in the bucket. `epoch` 0: never published (a copy that was restored to a directory)."""
+
+    format: int
+    lineage: str
+    epoch: int
+    writer: str
+    log: Place
+    parent: Parent | None = None
+
+
+def read_mark(live: Path) -> Mark | None:
+    """None when this disk was never published. Raises Corrupt or Refused."""
+    path = live / NAME
+    with local_errors(path):
+        data = path.read_bytes() if path.exists() else None
+    if data is None:
+        return None
+    try:
+        mark = msgspec.json.decode(data, type=Mark)
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"{path} cannot be read: {error}; move it away and start with --adopt-remote or --adopt-local") from error
+    if mark.format != FORMAT:
+        raise Refused(f"{path} has format {mark.format}, this version reads {FORMAT}: run the version of tidepool that wrote it")
+    return mark
+
+
+def write_mark(live: Path, mark: Mark) -> None:
+    """Whole or not at all, and synced."""
+    write_whole(live / NAME, msgspec.json.encode(mark))

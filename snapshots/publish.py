@@ -1,0 +1,197 @@
+"""Checkpoints: a copy of the data and its sealed files into the bucket, then the manifest that names them.
+
+Everything that a manifest names is in the bucket before the manifest is created.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from snapshots.bucket import Bucket
+from snapshots.claim import manifest_or_fenced
+from snapshots.errors import Unreachable
+from snapshots.failpoints import reach
+from snapshots.files import digest_range
+from snapshots.log import Place
+from snapshots.manifest import PIECE_BYTES, File, Manifest, Parent
+from snapshots.paths import blob_key
+from snapshots.prefix import Prefix
+
+UPLOADS = 4
+YOUNG_S = 12 * 3600
+"""A blob that was there already and is older is written again: a sweep spares what is young."""
+
+
+class CopiedFile(msgspec.Struct, frozen=True):
+    """One file of a copy. `sha256` when it is known already."""
+
+    path: str
+    size: int
+    sha256: str | None
+
+
+class Copy(msgspec.Struct, frozen=True):
+    """A consistent set of files at one sequence."""
+
+    sequence: int
+    time_us: int
+    counts: dict[str, int]
+    files: list[CopiedFile]
+
+
+class Source(Protocol):
+    """What is copied."""
+
+    def export(self, target: Path) -> Copy:
+        """Writes the copy to a new directory. Links or copies, as it likes."""
+
+    def facts(self) -> dict[str, str]:
+        """Format and versions, for the manifest."""
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """In whose name a manifest is created."""
+
+    lineage: str
+    epoch: int
+    writer: str
+    host: str
+    parent: Parent | None
+
+
+class Published(msgspec.Struct, frozen=True):
+    """A checkpoint, and what it cost."""
+
+    manifest: Manifest
+    uploaded_bytes: int
+    known_bytes: int
+    seconds: dict[str, float]
+    """By phase: copy, hash, upload, publish."""
+
+
+def publish(
+    prefix: Prefix,
+    source: Source,
+    folder: Path,
+    newest: Manifest | None,
+    owner: Owner,
+    log_end: Callable[[], Place],
+    wait_shipped: Callable[[int], None],
+) -> Published:
+    """Makes a checkpoint. `folder` is made and removed. Raises Fenced, Unreachable, or what the source raises."""
+    clear(folder)
+    watch = Stopwatch()
+    try:
+        behind = log_end()  # before the copy: the copy has at least these rows
+        copy = source.export(folder)
+        watch.lap("copy")
+        reach("publish.copied")
+        files = _cut(folder, copy.files)
+        watch.lap("hash")
+        reach("publish.hashed")
+        known = newest.pieces if newest is not None else set()
+        uploaded = _upload(prefix.bucket, folder, files, known)
+        watch.lap("upload")
+        reach("publish.uploaded")
+        wait_shipped(copy.sequence)
+        generation = newest.generation + 1 if newest is not None else 1
+        manifest = manifest_or_fenced(
+            prefix,
+            Manifest(
+                kind="checkpoint",
+                lineage=owner.lineage,
+                epoch=owner.epoch,
+                generation=generation,
+                writer=owner.writer,
+                host=owner.host,
+                created_us=time.time_ns() // 1000,
+                base_generation=generation,
+                base_sequence=copy.sequence,
+                base_time_us=copy.time_us,
+                log=behind,
+                engine=source.facts(),
+                counts=copy.counts,
+                files=files,
+                parent=owner.parent,
+            ),
+        )
+        reach("publish.manifest")
+        prefix.update_hint(manifest, log_end().number, manifest.created_us)
+        reach("publish.hint")
+        watch.lap("publish")
+        return Published(manifest, uploaded, manifest.bytes - uploaded, watch.laps)
+    finally:
+        clear(folder)
+
+
+def clear(folder: Path) -> None:
+    """Removes what an earlier copy left."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+class Stopwatch:
+    """Seconds of each phase."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.laps[name] = round(now - self._last, 4)
+        self._last = now
+
+
+def _cut(folder: Path, files: Sequence[CopiedFile]) -> list[File]:
+    """The pieces of each file. A digest that is known is not computed again."""
+    return [File(file.path, file.size, _pieces(folder / file.path, file)) for file in files]
+
+
+def _pieces(path: Path, file: CopiedFile) -> list[str]:
+    if file.sha256 is not None and 0 < file.size <= PIECE_BYTES:
+        return [file.sha256]
+    return [digest_range(path, start, min(PIECE_BYTES, file.size - start)) for start in range(0, file.size, PIECE_BYTES)]
+
+
+class _Piece(msgspec.Struct, frozen=True):
+    digest: str
+    path: Path
+    start: int
+    length: int
+
+
+def _upload(bucket: Bucket, folder: Path, files: Sequence[File], known: set[str]) -> int:
+    """Bytes that were sent."""
+    wanted: dict[str, _Piece] = {}
+    for file in files:
+        for number, digest in enumerate(file.pieces):
+            start = number * file.piece_bytes
+            if digest not in known:
+                wanted[digest] = _Piece(digest, folder / file.path, start, min(file.piece_bytes, file.size - start))
+    with ThreadPoolExecutor(UPLOADS, thread_name_prefix="upload") as pool:
+        futures = [pool.submit(_upload_piece, bucket, piece) for piece in wanted.values()]
+        try:
+            return sum(future.result() for future in futures)
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _upload_piece(bucket: Bucket, piece: _Piece) -> int:
+    key = blob_key(piece.digest)
+    there = bucket.head(key)
+    if there is not None and there.size == piece.length and time.time() - there.modified_s < YOUNG_S:
+        return 0
+    bucket.put_file(key, piece.path, piece.start, piece.length)
+    reach("publish.blob")
+    stored = bucket.head(key)
+    if stored is None or stored.size != piece.length:
+        raise Unreachable(f"the bucket took a blob and does not have it key={key} bytes={piece.length}")
+    return piece.length

@@ -1,0 +1,107 @@
+"""Comparing what this disk has with the log in the bucket, row by row.
+
+Rows of this disk that are not known to be shipped either are the rows that the bucket has (then they count as shipped), or the bucket has
+none of them yet, or it has others: then somebody else went on from the same place, and the two can never be one again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from snapshots.errors import SnapshotError
+from snapshots.log import LogObject, Row
+from snapshots.manifest import Manifest
+from snapshots.mark import Mark
+from snapshots.prefix import Prefix
+
+
+class Journal(Protocol):
+    """The log of the engine."""
+
+    @property
+    def sequence(self) -> int:
+        """Of the last committed request."""
+
+    def log_after(self, sequence: int, bytes_max: int) -> Sequence[Row]:
+        """Rows behind `sequence` that were not released, in order; at least one if there is one."""
+
+    def replay(self, rows: Sequence[Row]) -> None:
+        """Carries out rows that come next; those up to `sequence` are skipped. They are not logged again."""
+
+    def release_log(self, sequence: int) -> None:
+        """Rows up to there are in the bucket."""
+
+
+class Diverged(SnapshotError):
+    """The bucket has another row under a sequence that this disk has not shipped."""
+
+    def __init__(self, sequence: int, found: LogObject) -> None:
+        super().__init__(
+            f"row {sequence} of this disk is not the one in the bucket: another writer ({found.header.writer}, epoch {found.header.epoch}) "
+            f"went on from the same place"
+        )
+        self.sequence = sequence
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How a disk stands to the log of its lineage. `kind`:
+
+    `fits`: all that both have is the same. `behind`: the same, and the bucket has more.
+    `pruned`: the bucket has dropped log that this disk would need. `diverged`: see Diverged. `rewritten`: the log has another history.
+    """
+
+    kind: str
+    detail: str = ""
+
+
+def matching(prefix: Prefix, mark: Mark, journal: Journal) -> Iterator[LogObject]:
+    """The log from the mark on, as far as it agrees with this disk. Raises Diverged."""
+    for found in prefix.follow(mark.lineage, mark.log):
+        ours = {row.sequence: row for row in journal.log_after(found.header.first - 1, found.size)} if found.rows else {}
+        for row in found.rows:
+            own = ours.get(row.sequence)
+            if own is not None and own != row:
+                raise Diverged(row.sequence, found)
+        yield found
+
+
+def compare(prefix: Prefix, newest: Manifest, mark: Mark, journal: Journal) -> Standing:
+    """Reads the log from the mark to its end."""
+    unshipped = bool(journal.log_after(mark.log.sequence, 1))
+    if mark.log.number:
+        there = prefix.log_digest(mark.lineage, mark.log.number)
+        if there is None:
+            return _missing(newest, mark, unshipped=unshipped)
+        if there != mark.log.digest:
+            return Standing("rewritten", f"log object {mark.log.number} ends with {there[:16]}, this disk knows {mark.log.digest[:16]}")
+    end = mark.log
+    try:
+        for found in matching(prefix, mark, journal):
+            end = found.place
+    except Diverged as error:
+        return Standing("diverged", str(error))
+    if end.number < newest.log.number:
+        return _missing(newest, mark, unshipped=unshipped)
+    return Standing("behind" if end.sequence > journal.sequence else "fits")
+
+
+def _missing(newest: Manifest, mark: Mark, *, unshipped: bool) -> Standing:
+    """The log that this disk would need is not there."""
+    if mark.log.number > newest.log.number:
+        return Standing("rewritten", f"log object {mark.log.number}, which this disk shipped, is not there")
+    if unshipped:
+        return Standing("diverged", f"the bucket was pruned beyond log object {mark.log.number}, the last that this disk knows")
+    return Standing("pruned", f"the bucket was pruned beyond log object {mark.log.number}")
+
+
+def catch_up(prefix: Prefix, mark: Mark, journal: Journal) -> tuple[Mark, int]:
+    """Replays what the bucket has more. Returns the mark at the end of the log, and the epoch of its last object. Raises Diverged."""
+    epoch = 0
+    for found in matching(prefix, mark, journal):
+        journal.replay(found.rows)
+        mark = msgspec.structs.replace(mark, log=found.place)
+        epoch = found.header.epoch
+    return mark, epoch
