@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from snapshots.errors import Fenced, Foreign, Missing
+from snapshots.errors import Corrupt, Fenced, Foreign, Missing
 from snapshots.failpoints import reach
 from snapshots.log import Header, Place, freeze
 from snapshots.manifest import Manifest
@@ -60,6 +60,8 @@ def fence(prefix: Prefix, live: Path, mark: Mark, journal: Journal, now_us: int)
         mark, epoch = catch_up(prefix, mark, journal)
         if epoch > mark.epoch:
             raise Fenced(f"a writer of epoch {epoch} took over {prefix.bucket.url} while epoch {mark.epoch} was claimed")
+        if _goes_on(prefix, mark):
+            continue
         place = create_fence(prefix, mark.lineage, mark.epoch, mark.writer, mark.log, now_us)
         if place is not None:
             mark = msgspec.structs.replace(mark, log=place)
@@ -68,12 +70,23 @@ def fence(prefix: Prefix, live: Path, mark: Mark, journal: Journal, now_us: int)
             return mark
 
 
+def _goes_on(prefix: Prefix, mark: Mark) -> bool:
+    """True when the old owner's last objects appeared meanwhile. Raises Corrupt at a hole in the log: a fence there would hide the rest."""
+    try:
+        prefix.require_end(mark.lineage, mark.log)
+    except Corrupt:
+        if prefix.log_digest(mark.lineage, mark.log.number + 1) is None:
+            raise
+        return True
+    return False
+
+
 def create_fence(prefix: Prefix, lineage: str, epoch: int, writer: str, end: Place, now_us: int) -> Place | None:
     """An object without rows behind `end`; None when the name is taken."""
-    header = Header(lineage, epoch, writer, end.number + 1, end.digest, end.sequence + 1, end.sequence, 0, now_us)
+    header = Header(lineage, epoch, writer, end.number + 1, end.digest, end.sequence + 1, end.sequence, 0, now_us, end.bytes)
     body, digest = freeze(header, [])
     created = prefix.bucket.create(log_key(lineage, header.number), body)
-    return Place(header.number, digest, end.sequence) if created else None
+    return Place(header.number, digest, end.sequence, end.bytes + len(body)) if created else None
 
 
 def fence_lineage(prefix: Prefix, newest: Manifest, author: Author, now_us: int) -> None:

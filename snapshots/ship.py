@@ -212,7 +212,7 @@ class Shipper:
                 self._dirty = True
             raise
         reach("ship.created")
-        self._advance(Place(header.number, digest, header.last))
+        self._advance(Place(header.number, digest, header.last, header.bytes_before + len(body)))
         self.figures.objects += 1
         self.figures.rows += header.rows
         self.figures.bytes += len(body)
@@ -233,6 +233,7 @@ class Shipper:
             last=rows[-1].sequence,
             rows=len(rows),
             created_us=time.time_ns() // 1000,
+            bytes_before=end.bytes,
         )
         return header, *freeze(header, rows)
 
