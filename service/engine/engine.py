@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,11 +19,13 @@ import msgspec
 from service.engine.columns import Columns
 from service.engine.errors import Conflict, Damaged, Defect, EngineError, Fatal, Invalid, NotFound, Unfit
 from service.engine.files import CLEAN, LIVE, SEGMENTS, DirectoryLock, sync_directory
-from service.engine.group import Group, asset_not_found, find_index, require_realm, types_of, units_of
+from service.engine.group import Group, Replay, asset_not_found, find_index, require_realm, types_of, units_of
+from service.engine.journal import Journal, LogPlace, LogRecord
 from service.engine.opening import open_columns, rebuild
 from service.engine.options import Options
 from service.engine.parts import Parts, Report, Tally
 from service.engine.query import UnitSearch
+from service.engine.replay import carry_out, groups
 from service.engine.requests import Answer, Body, DeleteAsset, DeleteIndex, IndexInfo, Key, Query, Request, SearchAnswer, StoredAsset
 from service.engine.simprints import SimprintSearch
 from service.engine.stale import StaleView
@@ -34,6 +37,7 @@ from service.engine.store import (
     asset_simprints,
     check_header,
     index_rows,
+    put_sequence,
     records,
     sequence_of,
     u32,
@@ -68,25 +72,30 @@ class EngineStats(msgspec.Struct, frozen=True):
 class Engine:
     """Lives as long as the process. `commit` is called by one thread at a time, the reads by any."""
 
-    def __init__(self, directory: Path, options: Options, report: Report) -> None:
+    def __init__(self, directory: Path, options: Options, report: Report, lock: DirectoryLock | None = None) -> None:
         self._options = options
         self._report = report
         refuse_foreign(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        self._lock = DirectoryLock(directory)
+        self._own_lock = DirectoryLock(directory) if lock is None else None
         self._clean = directory / CLEAN
         self._fatal: Fatal | None = None
         try:
             self._require_whole(directory / LIVE)
             self._open(directory / LIVE)
         except BaseException:
-            self._lock.release()
+            self._release()
             raise
 
     @classmethod
-    def open(cls, directory: Path, options: Options, *, on_event: Report) -> Engine:
-        """Locks the directory, opens LMDB, maps segments and reads the tail. Raises Locked or Damaged."""
-        return cls(directory, options, on_event)
+    def open(cls, directory: Path, options: Options, *, on_event: Report, lock: DirectoryLock | None = None) -> Engine:
+        """Locks the directory, opens LMDB, maps segments and reads the tail. Raises Locked or Damaged. A lock that is given stays the
+        caller's: he took it and he gives it back, after `close`."""
+        return cls(directory, options, on_event, lock)
+
+    def _release(self) -> None:
+        if self._own_lock is not None:
+            self._own_lock.release()
 
     def _require_whole(self, live: Path) -> None:
         """After a stop that was not clean every page is read once, so that a damaged one is an error now and not a crash later."""
@@ -105,7 +114,19 @@ class Engine:
         self._writing = threading.Lock()
         self._columns = Columns(self._options.segment_codes)
         self._tiers = Tiers(files)
-        self._parts = Parts(files, self._store, self._columns, self._tiers, self._options, self._writing, self._tally, self._report)
+        self._journal = Journal(self._store, keep=self._options.keep_log)
+        self._committed: Callable[[], None] = _ignore
+        self._parts = Parts(
+            files,
+            self._store,
+            self._columns,
+            self._tiers,
+            self._journal,
+            self._options,
+            self._writing,
+            self._tally,
+            self._report,
+        )
         self._scanners = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="scan")
         self._upkeep = Upkeep(self._parts)
         self._doubtful = open_columns(self._parts, self._upkeep.graphs.check_later)
@@ -131,24 +152,33 @@ class Engine:
         if self._fatal is None and self._upkeep.fatal is None:
             self._clean.touch()
             sync_directory(self._clean.parent)
-        self._lock.release()
+        self._release()
 
     def commit(self, requests: Sequence[Request]) -> list[Answer | EngineError]:
         """One group in one transaction, fsynced when this returns. A refused request has its error in its place."""
-        if self._fatal is not None or self._upkeep.fatal is not None:
-            raise Fatal(f"nothing is written after a failed commit: {self._fatal or self._upkeep.fatal}")
-        with self._writing:
-            try:
-                answers = self._commit(requests)
-            except Fatal as error:
-                self._fatal = error
-                raise
+        before = self.sequence
+        with self._writing_allowed():
+            answers = self._commit(requests)
         refused = sum(isinstance(answer, EngineError) for answer in answers)
         self._tally.commits += 1
         self._tally.requests += len(requests)
         self._tally.refused += refused
         self._upkeep.wake()
+        if self.sequence != before:
+            self._committed()
         return answers
+
+    @contextmanager
+    def _writing_allowed(self) -> Iterator[None]:
+        """The writing lock. After a commit that failed nothing is written any more."""
+        if self._fatal is not None or self._upkeep.fatal is not None:
+            raise Fatal(f"nothing is written after a failed commit: {self._fatal or self._upkeep.fatal}")
+        with self._writing:
+            try:
+                yield
+            except Fatal as error:
+                self._fatal = error
+                raise
 
     def _commit(self, requests: Sequence[Request]) -> list[Answer | EngineError]:
         answers: list[Answer | EngineError] = []
@@ -159,7 +189,10 @@ class Engine:
             for request in requests:
                 frees = isinstance(request, DeleteAsset | DeleteIndex)
                 answers.append(self._apply(group, request, now_us) if room is None or frees else room)
-            group.trim_log()
+            oldest = self._journal.trim(txn, len(requests))
+        self._journal.trimmed(oldest)
+        if group.first is not None:
+            self._journal.committed(group.sequence, group.first, group.log_bytes)
         for number in group.dropped:
             self._columns.drop(number)
         return answers
@@ -175,6 +208,52 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - a request that meets a defect must not stop the others; it is reported and answered
             self._report("defect", {"error": repr(error), "request": type(request).__name__})
             return Defect(f"the request met a defect of the service: {type(error).__name__}")
+
+    @property
+    def sequence(self) -> int:
+        """Number of the last committed request."""
+        return self._journal.sequence
+
+    @property
+    def log_bytes(self) -> int:
+        """Bytes of the log rows that are not released."""
+        return self._journal.bytes
+
+    @property
+    def log_first(self) -> LogPlace | None:
+        """The oldest log row that is not released."""
+        return self._journal.first
+
+    def log_after(self, sequence: int, bytes_max: int) -> list[LogRecord]:
+        """Log rows behind `sequence` that are not released, in order: at most `bytes_max` bytes, but at least one if there is one."""
+        return self._journal.after(sequence, bytes_max)
+
+    def release_log(self, sequence: int) -> None:
+        """Log rows up to `sequence` are kept elsewhere by now: they are deleted with the next commits, or in the background."""
+        self._journal.release(sequence)
+
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        """Has `callback` called on the committing thread after each commit that moved the sequence. It must be quick."""
+        self._committed = callback
+
+    def replay(self, records: Sequence[LogRecord]) -> None:
+        """Applies log rows of another engine, some megabytes a call to be quick. Those that are here already are skipped. A gap, a row of
+        an unknown format or one that is refused raises Damaged, and nothing of its group was done. No `commit` meanwhile."""
+        for group in groups(records, self.sequence):
+            with self._writing_allowed():
+                self._replay(group)
+            self._upkeep.wake()
+
+    def _replay(self, records: list[LogRecord]) -> None:
+        if records[0].sequence != self.sequence + 1:
+            raise Damaged(f"another write came between, before log row {records[0].sequence} last={self.sequence}")
+        last = records[-1].sequence
+        with self._store.write(self._options.disk_free_min_bytes) as txn:
+            replay = Replay(txn, self._store, self._columns)
+            put_sequence(txn, self._store, last, carry_out(records, replay))
+        self._journal.committed(last, None, 0)
+        for number in replay.dropped:
+            self._columns.drop(number)
 
     def indexes(self) -> list[IndexInfo]:
         """All indexes by name."""
@@ -268,6 +347,10 @@ class Engine:
             lmdb_bytes=self._store.file_bytes(),
             done=msgspec.structs.replace(self._tally),
         )
+
+
+def _ignore() -> None:
+    """Before somebody listens."""
 
 
 def refuse_foreign(directory: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from service.engine import codes
 from service.engine.columns import Columns
 from service.engine.errors import Conflict, Damaged, Invalid, NotFound, Unfit
+from service.engine.journal import LogPlace
 from service.engine.postings import PostingChanges
 from service.engine.requests import (
     AddAssets,
@@ -39,6 +40,7 @@ from service.engine.store import (
     next_index_number,
     pack_simprints,
     prefixed,
+    put_sequence,
     records,
     sequence_of,
     simprint_bodies,
@@ -60,8 +62,11 @@ class Group:
         self._txn = txn
         self._store = store
         self._columns = columns
-        self._first = self.sequence = sequence_of(txn, store)
+        self.sequence = sequence_of(txn, store)
         self.dropped: list[int] = []
+        self.first: LogPlace | None = None
+        """The first row that was logged, None when none was."""
+        self.log_bytes = 0
 
     def apply(self, request: Request, time_us: int) -> Answer:
         """The answer to one request. Raises Conflict, NotFound, Invalid or Unfit, and then nothing of it was done."""
@@ -69,19 +74,33 @@ class Group:
             work = _Request(txn, self._store, self._columns)
             answer = work.carry_out(request)
             if work.changed:
-                txn.put(u64(self.sequence + 1), encode(LogRow(time_us, FORMAT, request)), db=self._store.log)
-                txn.put(b"sequence", u64(self.sequence + 1), db=self._store.meta)
+                row = encode(LogRow(time_us, FORMAT, request))
+                txn.put(u64(self.sequence + 1), row, db=self._store.log)
+                put_sequence(txn, self._store, self.sequence + 1, time_us)
         if work.changed:
             self.sequence += 1
+            self.log_bytes += len(row)
+            self.first = self.first or LogPlace(self.sequence, time_us)
         if work.dropped is not None:
             self.dropped.append(work.dropped)
         return answer
 
-    def trim_log(self) -> None:
-        """Nothing ships the log yet: rows of earlier groups have no reader."""
-        with self._txn.cursor(db=self._store.log) as cursor:
-            while cursor.first() and cursor.key() <= u64(self._first):
-                cursor.delete()
+
+class Replay:
+    """Requests that were committed before, in the transaction of their group: what is refused takes the group down."""
+
+    def __init__(self, txn: Transaction, store: Store, columns: Columns) -> None:
+        self._txn = txn
+        self._store = store
+        self._columns = columns
+        self.dropped: list[int] = []
+
+    def apply(self, request: Request) -> None:
+        """Carries out one request."""
+        work = _Request(self._txn, self._store, self._columns)
+        work.carry_out(request)
+        if work.dropped is not None:
+            self.dropped.append(work.dropped)
 
 
 class _Request:

@@ -28,6 +28,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     graphs: bool = True
     dead_share: float = 0.25
     """Share of rows without postings from which a column's segments are rewritten."""
+    keep_log: bool = False
+    """Rows of the log stay until they are released. Otherwise those of earlier groups are dropped."""
     disk_free_min_bytes: int = 256 << 20
     """Room that writes leave free on the disk."""
     map_bytes: int = MAP_BYTES

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from service.engine.columns import ColumnName, Columns, Token
+from service.engine.journal import Journal
 from service.engine.options import Options
 from service.engine.store import SegmentRow, Store, Transaction, column_key, encode
 from service.engine.tiers import Tiers
@@ -41,6 +42,7 @@ class Parts(NamedTuple):
     store: Store
     columns: Columns
     tiers: Tiers
+    journal: Journal
     options: Options
     writing: threading.Lock
     tally: Tally

@@ -2,7 +2,7 @@
 
 Everything that is stored is named here; nothing else imports lmdb. All integers in keys are big-endian, so that byte order is number order.
 
-    meta       b"format" | b"sequence" | b"next_index" -> 8 bytes; b"purge" + index(4) -> b""
+    meta       b"format" | b"sequence" | b"time" | b"next_index" -> 8 bytes; b"purge" + index(4) -> b""
     indexes    name -> IndexRow
     types      index(4) kind(1: u unit, s simprint) name -> TypeRow
     assets     index(4) key(8) -> StoredAsset as msgpack
@@ -93,6 +93,13 @@ class LogRow(msgspec.Struct, array_like=True, frozen=True):
     request: Request
 
 
+class LogHead(msgspec.Struct, array_like=True, frozen=True):
+    """What can be read of a log row of any format."""
+
+    time_us: int
+    format: int
+
+
 def u32(number: int) -> bytes:
     """Four bytes of a key."""
     return _U32.pack(number)
@@ -101,6 +108,12 @@ def u32(number: int) -> bytes:
 def u64(number: int) -> bytes:
     """Eight bytes of a key or a counter."""
     return _U64.pack(number)
+
+
+def number_of(key: bytes) -> int:
+    """The reverse of `u64`."""
+    number: int = _U64.unpack(key)[0]
+    return number
 
 
 def column_key(index: int, type_number: int, length: int) -> bytes:
@@ -141,6 +154,8 @@ index_rows = msgspec.msgpack.Decoder(IndexRow)
 type_rows = msgspec.msgpack.Decoder(TypeRow)
 segment_rows = msgspec.msgpack.Decoder(SegmentRow)
 records = msgspec.msgpack.Decoder(StoredAsset)
+log_rows = msgspec.msgpack.Decoder(LogRow)
+log_heads = msgspec.msgpack.Decoder(LogHead)
 encode = msgspec.msgpack.Encoder().encode
 
 
@@ -237,12 +252,27 @@ class Store:
 def sequence_of(txn: Transaction, store: Store) -> int:
     """Number of the last committed request that this transaction sees."""
     value = txn.get(b"sequence", db=store.meta)
-    return _U64.unpack(value)[0] if value else 0
+    return number_of(value) if value else 0
+
+
+def put_sequence(txn: Transaction, store: Store, sequence: int, time_us: int) -> None:
+    """`sequence` is the last request, committed at that time."""
+    txn.put(b"sequence", u64(sequence), db=store.meta)
+    txn.put(b"time", u64(time_us), db=store.meta)
+
+
+def time_of(txn: Transaction, store: Store) -> int:
+    """Commit time of the last request in µs, 0 when it is not known. Its log row is asked first: older versions wrote only that."""
+    row = txn.get(u64(sequence_of(txn, store)), db=store.log)
+    if row is not None:
+        return log_heads.decode(row).time_us
+    value = txn.get(b"time", db=store.meta)
+    return number_of(value) if value else 0
 
 
 def next_index_number(txn: Transaction, store: Store) -> int:
     """A number that was never used and never will be again."""
-    number: int = _U64.unpack(txn.get(b"next_index", u64(1), db=store.meta))[0]
+    number = number_of(txn.get(b"next_index", u64(1), db=store.meta))
     txn.put(b"next_index", u64(number + 1), db=store.meta)
     return number
 

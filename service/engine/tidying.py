@@ -35,7 +35,12 @@ class Tidying:
         """One piece of work; False when there is none."""
         done = False
         lack: NoSpace | None = None
-        for work in (self._purge, self._seal, self._rewrite):  # each gets its turn: freeing most of all when the others lack room
+        for work in (
+            self._purge,
+            self._trim_log,
+            self._seal,
+            self._rewrite,
+        ):  # each gets its turn: freeing most of all when the others lack room
             try:
                 done = work() or done
             except NoSpace as error:
@@ -43,6 +48,17 @@ class Tidying:
         if lack is not None and not done:
             raise lack
         return done
+
+    def _trim_log(self) -> bool:
+        """Log rows that were released while nothing was written."""
+        journal = self._parts.journal
+        if not journal.has_waste:
+            return False
+        with self._parts.writing:
+            with self._parts.store.write(0) as txn:
+                oldest = journal.trim(txn)
+            journal.trimmed(oldest)
+        return True
 
     def _seal(self) -> bool:
         for name, column in self._parts.columns:
