@@ -18,15 +18,17 @@ import msgspec
 
 from service.engine.columns import Columns
 from service.engine.errors import Conflict, Damaged, Defect, EngineError, Fatal, Invalid, NotFound, Unfit
-from service.engine.files import CLEAN, LIVE, SEGMENTS, DirectoryLock, sync_directory
+from service.engine.export import Export, count, export, facts
+from service.engine.files import LIVE, SEGMENTS, DirectoryLock
 from service.engine.group import Group, Replay, asset_not_found, find_index, require_realm, types_of, units_of
 from service.engine.journal import Journal, LogPlace, LogRecord
-from service.engine.opening import open_columns, rebuild
+from service.engine.opening import mark_whole, open_columns, rebuild, refuse_foreign, require_readable
 from service.engine.options import Options
 from service.engine.parts import Parts, Report, Tally
 from service.engine.query import UnitSearch
 from service.engine.replay import carry_out, groups
 from service.engine.requests import Answer, Body, DeleteAsset, DeleteIndex, IndexInfo, Key, Query, Request, SearchAnswer, StoredAsset
+from service.engine.sample import SAMPLE_LIMIT, Asked, Sample, choose, stored_indexes
 from service.engine.simprints import SimprintSearch
 from service.engine.stale import StaleView
 from service.engine.store import (
@@ -35,7 +37,7 @@ from service.engine.store import (
     StoreError,
     Transaction,
     asset_simprints,
-    check_header,
+    encode,
     index_rows,
     put_sequence,
     records,
@@ -45,7 +47,6 @@ from service.engine.store import (
 )
 from service.engine.tiers import Tiers
 from service.engine.upkeep import Upkeep
-from service.engine.walk import require_whole
 
 T = TypeVar("T")
 REFUSALS = (Conflict, Invalid, NotFound, Unfit)
@@ -78,10 +79,10 @@ class Engine:
         refuse_foreign(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self._own_lock = DirectoryLock(directory) if lock is None else None
-        self._clean = directory / CLEAN
+        self._directory = directory
         self._fatal: Fatal | None = None
         try:
-            self._require_whole(directory / LIVE)
+            require_readable(directory)
             self._open(directory / LIVE)
         except BaseException:
             self._release()
@@ -97,18 +98,16 @@ class Engine:
         if self._own_lock is not None:
             self._own_lock.release()
 
-    def _require_whole(self, live: Path) -> None:
-        """After a stop that was not clean every page is read once, so that a damaged one is an error now and not a crash later."""
-        if self._clean.exists():
-            self._clean.unlink()
-            sync_directory(self._clean.parent)
-        elif (live / "data.mdb").exists():
-            check_header(live / "data.mdb")
-            require_whole(live)
-
     def _open(self, live: Path) -> None:
         files = live / SEGMENTS
         self._store = Store(live, map_bytes=self._options.map_bytes)
+        try:
+            self._read(files)
+        except BaseException:
+            self._store.close()
+            raise
+
+    def _read(self, files: Path) -> None:
         files.mkdir(exist_ok=True)
         self._tally = Tally()
         self._writing = threading.Lock()
@@ -150,8 +149,7 @@ class Engine:
         self._scanners.shutdown()
         self._store.close()
         if self._fatal is None and self._upkeep.fatal is None:
-            self._clean.touch()
-            sync_directory(self._clean.parent)
+            mark_whole(self._directory)
         self._release()
 
     def commit(self, requests: Sequence[Request]) -> list[Answer | EngineError]:
@@ -255,6 +253,20 @@ class Engine:
         for number in replay.dropped:
             self._columns.drop(number)
 
+    def export(self, target: Path) -> Export:
+        """A consistent copy in a new directory, while everything goes on; after `catch_up`. Raises NoSpace or Unwritable, and then nothing
+        is left of it."""
+        return export(self._parts, target)
+
+    def facts(self) -> dict[str, str]:
+        """What an export is written by, see `unfit`."""
+        return facts(self._store)
+
+    def counts(self) -> dict[str, int]:
+        """The counts of an export, as they are now."""
+        with self._store.read() as txn:
+            return count(txn, self._store)
+
     def indexes(self) -> list[IndexInfo]:
         """All indexes by name."""
         with self._store.read() as txn, txn.cursor(db=self._store.indexes) as cursor:
@@ -309,6 +321,27 @@ class Engine:
         chunk_matches, cut = simprint_search.run(row, simprints, limit, leave_out=query.key, exact=query.exact)
         return SearchAnswer(matches, chunk_matches, truncated or cut or left_out, asset, simprints)
 
+    def sample(self, count: int, seed: int) -> Sample:
+        """Searches for some assets of each index, chosen by chance, and their answers: all at one moment."""
+        with self._store.read() as txn:
+            queries = choose(txn, self._store, count, seed)
+        return self.answer(queries)
+
+    def answer(self, queries: Sequence[Asked]) -> Sample:
+        """The answers to these searches, all at one moment. What is not there any more is not an error: it is the answer."""
+        return self._with_view(lambda txn, sequence: self._answer(txn, sequence, queries))
+
+    def _answer(self, txn: Transaction, sequence: int, queries: Sequence[Asked]) -> Sample:
+        counts = {name: row.assets for name, row in stored_indexes(txn, self._store).items()}
+        answers = []
+        for asked in queries:
+            query = Query([], {}, asked.realm, asked.key)
+            try:
+                answers.append(encode(self._search(txn, sequence, asked.index, query, SAMPLE_LIMIT)))
+            except NotFound as error:
+                answers.append(encode(str(error)))
+        return Sample(sequence, counts, list(queries), answers)
+
     def _own_simprints(self, txn: Transaction, row: IndexRow, key: Key) -> tuple[dict[str, list[Body]], bool]:
         """What a search by ISCC-ID asks for: each simprint of the asset once; and whether some were left out: a query has a bound."""
         stored = asset_simprints(txn, self._store, row.number, key)
@@ -351,14 +384,3 @@ class Engine:
 
 def _ignore() -> None:
     """Before somebody listens."""
-
-
-def refuse_foreign(directory: Path) -> None:
-    """A directory that iscc-search wrote is not ours to touch."""
-    found = sorted(path.parent.name for path in directory.glob("*/index.lmdb")) if directory.is_dir() else []
-    if found:
-        raise Damaged(
-            f"{directory} was written by iscc-search (indexes: {', '.join(found)}) and is left as it is: set ISCC_SEARCH_INDEX_URI to "
-            "another, empty directory, start tidepool, and add the assets again with `iscc-search index add NAME --remote URL` "
-            "and `iscc-search add`"
-        )

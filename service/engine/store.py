@@ -16,6 +16,7 @@ Everything that is stored is named here; nothing else imports lmdb. All integers
 from __future__ import annotations
 
 import gc
+import mmap
 import os
 import shutil
 import struct
@@ -27,17 +28,21 @@ from typing import TYPE_CHECKING
 import lmdb
 import msgspec
 
-from service.engine.errors import Busy, Damaged, Fatal, NoSpace
+from service.engine.errors import Busy, Damaged, Fatal, NoSpace, Unwritable
 from service.engine.files import sync_directory
 from service.engine.graphs import GraphFile
 from service.engine.requests import Body, Key, Request, Simprint, StoredAsset
 
 FORMAT = 1
+LMDB_ENGINE = "0.9"
+PAGE_BYTES = min(mmap.PAGESIZE, 32_768)
+"""What LMDB takes for a new file on this machine."""
 MAP_BYTES = 1 << 40
 READERS_MAX = 512
 DISK_FULL_BYTES = 1 << 20  # below this a failed commit is put down to lack of space: LMDB says only "input/output error"
 TABLES = ("meta", "indexes", "types", "assets", "postings", "simprints", "tail", "segments", "log")
 
+_ADVICE = "it is damaged: move it away and restore a copy (`tidepool verify` tells more)"
 _MAGIC = 0xBEEFC0DE
 _VERSION = 1
 _META_OFFSET = 16
@@ -160,14 +165,15 @@ encode = msgspec.msgpack.Encoder().encode
 
 
 class Store:
-    """The open environment. Lives as long as the engine; any thread may read, one at a time may write."""
+    """The open environment. Lives as long as the engine; any thread may read, one at a time may write. `readonly` is for a copy that
+    nobody else has open."""
 
-    def __init__(self, directory: Path, *, map_bytes: int = MAP_BYTES) -> None:
+    def __init__(self, directory: Path, *, map_bytes: int = MAP_BYTES, readonly: bool = False) -> None:
         self.path = directory / "data.mdb"
-        if not self.path.exists():
-            _create(directory, map_bytes)
+        if not self.path.exists() and not readonly:
+            create(directory, map_bytes)
         check_header(self.path)
-        self._env = _open(directory, map_bytes)
+        self._env = _open(directory, map_bytes, readonly=readonly)
         self._env.reader_check()
         with self._env.begin() as txn:
             found = txn.get(b"format", db=self._env.open_db(b"meta", txn, create=False))
@@ -235,8 +241,7 @@ class Store:
 
     def lack_of_room(self, disk_free_min: int) -> NoSpace | None:
         """The error for a disk that has less than `disk_free_min` bytes left. Cheap enough for every commit."""
-        status = os.statvfs(self.path.parent)
-        free = status.f_bavail * status.f_frsize
+        free = _free_bytes(self.path.parent)
         if free < disk_free_min:
             return NoSpace(
                 f"the disk of {self.path.parent} has {free >> 20} MB left and {disk_free_min >> 20} MB are kept free "
@@ -244,9 +249,40 @@ class Store:
             )
         return None
 
+    def copy(self, target: Path) -> None:
+        """The file as it is at one transaction, fsynced, in a directory that has none. Writers wait for two pages of it. Raises NoSpace or
+        Unwritable, and may leave a part."""
+        self._env.reader_check()
+        path = target / "data.mdb"
+        try:
+            self._env.copy(str(target))
+        except lmdb.Error as error:
+            if isinstance(error, lmdb.DiskError) or _free_bytes(target) < DISK_FULL_BYTES:
+                raise NoSpace(f"cannot write {path}: {error}; free space on the disk") from error
+            raise Unwritable(f"cannot write {path}: {error}") from error
+        with path.open("r+b") as file:
+            needed = _needed_bytes(path)
+            if file.seek(0, os.SEEK_END) < needed:  # pages at the end that one transaction took and freed
+                file.truncate(needed)
+            os.fsync(file.fileno())
+
+    @property
+    def lmdb_version(self) -> str:
+        """Of the engine that reads and writes the file."""
+        return ".".join(map(str, self._env.lib_version()))
+
+    @property
+    def page_bytes(self) -> int:
+        return self._env.stat()["psize"]
+
     def file_bytes(self) -> int:
         """Size of the LMDB file."""
         return self.path.stat().st_size
+
+
+def _free_bytes(directory: Path) -> int:
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
 
 
 def sequence_of(txn: Transaction, store: Store) -> int:
@@ -304,7 +340,7 @@ def asset_simprints(txn: Transaction, store: Store, index: int, key: Key) -> dic
         return {_U32.unpack(found[12:])[0]: value for found, value in prefixed(cursor, prefix)}
 
 
-def _open(directory: Path, map_bytes: int) -> lmdb.Environment:
+def _open(directory: Path, map_bytes: int, *, readonly: bool = False) -> lmdb.Environment:
     path = str(directory / "data.mdb")
     try:
         return lmdb.open(
@@ -313,13 +349,15 @@ def _open(directory: Path, map_bytes: int) -> lmdb.Environment:
             max_dbs=len(TABLES),
             max_readers=READERS_MAX,
             meminit=True,
+            readonly=readonly,
+            lock=not readonly,
             lib_version=0,
         )
     except lmdb.Error as error:
         raise Damaged(f"{path} cannot be opened: {error}; move it away and restore a copy") from error
 
 
-def _create(directory: Path, map_bytes: int) -> None:
+def create(directory: Path, map_bytes: int = MAP_BYTES) -> None:
     """Makes the environment whole under another name first: a crash leaves no half of it behind."""
     if directory.exists() and any(directory.iterdir()):
         raise Damaged(
@@ -345,28 +383,31 @@ def _create(directory: Path, map_bytes: int) -> None:
 
 def check_header(path: Path) -> None:
     """What LMDB itself does not check before it maps a file: a cut file would be SIGBUS, an empty one silently a new index."""
-    size = path.stat().st_size
-    advice = "it is damaged: move it away and restore a copy (`tidepool verify` tells more)"
-    if size == 0:
-        raise Damaged(f"{path} is empty; {advice}")
+    size, needed = path.stat().st_size, _needed_bytes(path)
+    if needed > size:
+        _accept_short(path, size, needed)
+
+
+def _needed_bytes(path: Path) -> int:
+    """Size that the header pages ask for."""
+    if path.stat().st_size == 0:
+        raise Damaged(f"{path} is empty; {_ADVICE}")
     with path.open("rb") as file:
         first = file.read(_META_OFFSET + _META_BYTES)
         page_size = _page_size(first)
         if page_size is None:
-            raise Damaged(f"{path} is no LMDB file; {advice}")
+            raise Damaged(f"{path} is no LMDB file; {_ADVICE}")
         file.seek(page_size)
         second = file.read(_META_OFFSET + _META_BYTES)
     if _page_size(second) != page_size:
-        raise Damaged(f"{path} has a damaged second header; {advice}")
-    needed = (max(_last_page(first), _last_page(second)) + 1) * page_size
-    if needed > size:
-        _accept_short(path, size, needed, advice)
+        raise Damaged(f"{path} has a damaged second header; {_ADVICE}")
+    return (max(_last_page(first), _last_page(second)) + 1) * page_size
 
 
-def _accept_short(path: Path, size: int, needed: int, advice: str) -> None:
+def _accept_short(path: Path, size: int, needed: int) -> None:
     """Pages at the end that one transaction took and freed are never written: a short file is whole when no page in use is missing."""
     if problems := lmdb_problems(path):
-        raise Damaged(f"{path} has {size} bytes where its header needs {needed}: {problems[0]}; {advice}")
+        raise Damaged(f"{path} has {size} bytes where its header needs {needed}: {problems[0]}; {_ADVICE}")
     os.truncate(path, needed)
 
 
