@@ -25,7 +25,7 @@ PARTIAL = ".partial"
 PARTIAL_AGE_S = 24 * 3600
 COPY_BYTES = 4 * 1024 * 1024
 OPERATOR = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EOPNOTSUPP, errno.ELOOP}
-FULL = {errno.ENOSPC, errno.EDQUOT}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class DirectoryBucket:
@@ -86,8 +86,10 @@ class DirectoryBucket:
     def delete(self, key: str) -> bool:
         path = self._path(key)
         with _translated(path):
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            try:
                 path.unlink()
+            except (FileNotFoundError, NotADirectoryError):
+                self._still_there()
             return not path.exists()
 
     def close(self) -> None:

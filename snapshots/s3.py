@@ -32,13 +32,21 @@ class S3Bucket:
     """Any thread may call. Making one sends nothing."""
 
     def __init__(
-        self, name: str, prefix: str, environment: Mapping[str, str], *, encryption: str = "", patience: Patience | None = None
+        self,
+        name: str,
+        prefix: str,
+        environment: Mapping[str, str],
+        *,
+        encryption: str = "",
+        patience: Patience | None = None,
+        page_keys: int = 1000,
     ) -> None:
         self.url = f"s3://{name}/{prefix}".rstrip("/")
         self._name = name
         self._root = f"{prefix}/" if prefix else ""
         self._stored_with = encryption_parameters(encryption)
         self._patience = patience or Patience()
+        self._page_keys = page_keys
         self._closed = threading.Event()
         self._client = Client(environment, self._patience)
 
@@ -137,7 +145,7 @@ class S3Bucket:
             raise doubt from None
 
     def _page(self, where: dict[str, str]) -> tuple[builtins.list[Entry], dict[str, str] | None]:
-        answer = self._client.send("list_objects_v2", **where)
+        answer = self._client.send("list_objects_v2", **where, MaxKeys=self._page_keys)
         found = answer.get("Contents", [])
         entries = [Entry(each["Key"].removeprefix(self._root), each["Size"], each["LastModified"].timestamp()) for each in found]
         return entries, {"ContinuationToken": answer["NextContinuationToken"]} if answer.get("IsTruncated") else None

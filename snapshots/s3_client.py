@@ -34,6 +34,7 @@ PASSING = (
     ResponseParserError,
     urllib3.exceptions.HTTPError,
 )
+UNTRUSTED = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")  # the second: no TLS there at all
 CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the task or machine a role"
 
 
@@ -99,8 +100,8 @@ class Client:
 
 def _transport_meaning(error: Exception, facts: str) -> SnapshotError:
     """For requests that got no answer, or were not sent."""
-    if isinstance(error, exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return Refused(f"the certificate of the endpoint is not trusted error={error} {facts}: check AWS_ENDPOINT_URL_S3 and AWS_CA_BUNDLE")
+    if isinstance(error, exceptions.SSLError) and any(reason in str(error) for reason in UNTRUSTED):
+        return Refused(f"the endpoint cannot be trusted error={error} {facts}: check AWS_ENDPOINT_URL_S3 and AWS_CA_BUNDLE")
     if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound)):
         return Refused(f"no credentials error={error} {facts}: {CREDENTIALS}")
     if isinstance(error, PASSING):
