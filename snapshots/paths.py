@@ -17,6 +17,7 @@ _DIGITS = 20
 _MANIFEST = re.compile(rf"{MANIFESTS}(\d{{{_DIGITS}}})\.json")
 _LOG = re.compile(rf"{LOGS}([0-9a-f]{{32}})/(\d{{{_DIGITS}}})\.log")
 _BLOB = re.compile(rf"{BLOBS}([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})")
+_GARBAGE = re.compile(rf"{GARBAGE}(\d{{{_DIGITS}}})-([0-9a-f]{{16}})\.json")
 _PIN = re.compile(rf"{PINS}([a-z0-9][a-z0-9._-]{{0,63}})\.json")
 PIN_NAME = "lower-case letters, digits, '.', '_' and '-', at most 64, the first a letter or a digit"
 
@@ -64,3 +65,14 @@ def pin_key(name: str) -> str | None:
 def parse_pin_key(key: str) -> str | None:
     match = _PIN.fullmatch(key)
     return match[1] if match else None
+
+
+def garbage_key(time_us: int, name: str) -> str:
+    """`name` is 16 hexadecimal digits, by chance."""
+    return f"{GARBAGE}{time_us:0{_DIGITS}}-{name}.json"
+
+
+def parse_garbage_key(key: str) -> int | None:
+    """When the list was made; None for a name that is no list's."""
+    match = _GARBAGE.fullmatch(key)
+    return int(match[1]) if match else None
