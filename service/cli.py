@@ -26,12 +26,14 @@ def main() -> None:
 @main.command(help="Run the service.")
 @click.option("--host", help="IP address to listen on (ISCC_SEARCH_HOST).")
 @click.option("--port", help="Port to listen on (ISCC_SEARCH_PORT).")
-def serve(host: str | None, port: str | None) -> None:
+@click.option("--adopt-local", "adopt", flag_value="local", help="What is here replaces the lineage in the bucket.")
+@click.option("--adopt-remote", "adopt", flag_value="remote", help="The bucket replaces what is here, which is set aside.")
+def serve(host: str | None, port: str | None, adopt: str | None) -> None:
     given = {"ISCC_SEARCH_HOST": host, "ISCC_SEARCH_PORT": port}
     settings = _settings({name: value for name, value in given.items() if value is not None})
     from service import serve as server  # imported late: `--version` and wrong settings need none of it
 
-    server.serve(settings)
+    server.serve(settings, adopt=adopt or "")
 
 
 @main.command(help="Check the files of a data directory that no process has open.")

@@ -27,9 +27,10 @@ from granian.server.embed import Server
 
 from service import __version__
 from service.app import create_app
-from service.boot import EXIT_FAILED, Boot, End
+from service.boot.failing import arm_all
+from service.boot.life import EXIT_FAILED, Boot, End
 from service.logs import event, logger, request_log
-from service.settings import Settings, is_loopback
+from service.settings import Settings, is_loopback, process_failpoints
 from service.telemetry import Metrics
 
 OPENING_PATIENCE_S = 1.0
@@ -42,11 +43,12 @@ HEADER_READ_MS = 10_000
 BACKLOG = 1024
 
 
-def serve(settings: Settings) -> NoReturn:
-    """Serves until a signal or a failure, then ends the process with its exit code."""
+def serve(settings: Settings, *, adopt: str = "") -> NoReturn:
+    """Serves until a signal or a failure, then ends the process with its exit code. `adopt`: see `snapshots.start.Allowed`."""
     _allow_open_files()
+    arm_all(process_failpoints())
     metrics = Metrics()
-    boot = Boot(settings, metrics)
+    boot = Boot(settings, metrics, adopt)
     end = boot.start(OPENING_PATIENCE_S)
     if end is None:
         fault = port_fault(settings.host, settings.port)

@@ -81,6 +81,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     write_queue: int
     write_queue_bytes: int
     drain_seconds: int
+    snapshot_url: str
+    snapshot_interval: int
+    log_interval: float
+    log_backlog_bytes: int
+    durability: str
+    snapshot_missing: str
+    snapshot_unreachable: str
+    snapshot_unsafe: bool
+    snapshot_encryption: str
+    snapshot_keep: tuple[int, int, int]
+    snapshot_window: int
+    snapshot_verify_interval: int
+    snapshot_drill_interval: int
+    snapshot_heartbeat_url: str
+    environment: dict[str, str]
+    """Names that AWS gives to credentials, region and endpoint, as they were found."""
 
     def __repr__(self) -> str:
         """No values: one of them is the secret."""
@@ -110,12 +126,26 @@ def load(environ: Mapping[str, str], dotenv: Path) -> tuple[Settings, list[str]]
             problems.append(f"{PREFIX}{name}={shown}: {error}")
     if problems:
         raise SettingsError(problems)
+    found = {**_read_dotenv(dotenv), **environ}
+    values["environment"] = {name: value for name, value in found.items() if name.startswith("AWS_")}
+    values["snapshot_url"] = values["snapshot_url"] or _default_bucket(found, str(values["directory"]))
     return Settings(**values), _notices(given)  # type: ignore[arg-type]  # each value comes from the reader of its name
 
 
 def load_process(overrides: Mapping[str, str]) -> tuple[Settings, list[str]]:
     """Settings of this process: what the command line says, then its environment, then the `.env` of its working directory."""
     return load({**os.environ, **overrides}, Path(".env"))
+
+
+def failpoints(environ: Mapping[str, str]) -> dict[str, str]:
+    """Places at which a test has the process die or stop: `TIDEPOOL_FAILPOINTS=name=kill,name=stop`."""
+    pairs = (part.partition("=") for part in environ.get("TIDEPOOL_FAILPOINTS", "").split(",") if part)
+    return {name: action for name, _, action in pairs}
+
+
+def process_failpoints() -> dict[str, str]:
+    """Those of this process."""
+    return failpoints(os.environ)
 
 
 def describe() -> list[Row]:
@@ -245,6 +275,68 @@ def _origins(text: str) -> tuple[str, ...]:
     return origins
 
 
+def _choice(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError(f"expected {' or '.join(words)}")
+        return text.lower()
+
+    return read
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        expected = f"expected seconds from {low:g} to {high:g}, such as 1 or 0.5"
+        try:
+            value = float(text)
+        except ValueError as error:
+            raise ValueError(expected) from error
+        if not low <= value <= high:
+            raise ValueError(expected)
+        return value
+
+    return read
+
+
+def _bucket_url(text: str) -> str:
+    if text == "none":
+        return text
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme not in ("file", "s3"):
+        raise ValueError("expected file:///path, s3://bucket/prefix or none")
+    if scheme == "file" and (not rest.strip("/") or not rest.startswith("/")):
+        raise ValueError("expected a full path: file:///path")
+    if scheme == "s3" and not rest.strip("/"):
+        raise ValueError("expected the name of a bucket: s3://bucket/prefix")
+    return text
+
+
+def _encryption(text: str) -> str:
+    if text not in ("", "AES256", "aws:kms") and not text.startswith("aws:kms:"):
+        raise ValueError("expected AES256, aws:kms or aws:kms:KEY; objects are encrypted by the store, never here")
+    return text
+
+
+def _heartbeat(text: str) -> str:
+    if urlsplit(text).scheme not in ("http", "https"):
+        raise ValueError("expected the http or https address that is called after each good check")
+    return text
+
+
+def _keep(text: str) -> tuple[int, int, int]:
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.strip().isdigit() and len(part.strip()) < 5 for part in parts):
+        raise ValueError("expected how many hourly, daily and weekly checkpoints are kept, such as 24,7,4")
+    hourly, daily, weekly = (int(part) for part in parts)
+    return hourly, daily, weekly
+
+
+def _default_bucket(environ: Mapping[str, str], directory: str) -> str:
+    """The bucket that Fly.io made, or the directory beside the data."""
+    name = environ.get("BUCKET_NAME", "")
+    return f"s3://{name}/tidepool" if name else Path(directory, "bucket").as_uri()
+
+
 def _default_directory(environ: Mapping[str, str]) -> str:
     base = environ.get("XDG_DATA_HOME", "")
     return str(Path(base) / "tidepool") if base.startswith("/") else "~/.local/share/tidepool"
@@ -282,5 +374,42 @@ SETTINGS: dict[str, tuple[str | None, str, Callable[[str], object]]] = {
     "READ_QUEUE_BYTES": ("268435456", "bytes of the requests that arrive or wait to be read; above that 503", _integer(1024, _BYTES_MAX)),
     "WRITE_QUEUE": ("1024", "writes that may wait for a commit; above that 503", _integer(1, 100_000)),
     "WRITE_QUEUE_BYTES": ("134217728", "bytes of the writes that wait; above that 503", _integer(1024, _BYTES_MAX)),
-    "DRAIN_SECONDS": ("30", "time to finish accepted requests after SIGTERM", _integer(1, 3600)),
+    "DRAIN_SECONDS": ("30", "time after SIGTERM to finish accepted requests and to ship the end of the log", _integer(1, 3600)),
+    "SNAPSHOT_URL": (
+        "",
+        (
+            "bucket that keeps the data: `file:///path`, `s3://bucket/prefix` or `none`; without it `s3://$BUCKET_NAME/tidepool` where "
+            "Fly.io set that name, else the directory `bucket` beside the data"
+        ),
+        lambda text: _bucket_url(text) if text else "",
+    ),
+    "SNAPSHOT_INTERVAL": ("300", "seconds between the questions whether a checkpoint is due", _integer(1, 86_400)),
+    "LOG_INTERVAL": ("1", "seconds between two shipments of the log", _seconds(0.05, 60)),
+    "LOG_BACKLOG_BYTES": ("268435456", "bytes of writes that may wait for the bucket; above that 503", _integer(1 << 20, _BYTES_MAX)),
+    "DURABILITY": (
+        "local",
+        "`local`: a write is answered when it is on the disk; `remote`: when it is in the bucket",
+        _choice("local", "remote"),
+    ),
+    "SNAPSHOT_MISSING": ("fail", "what a first start does on an empty S3 prefix: `fail` or `create`", _choice("fail", "create")),
+    "SNAPSHOT_UNREACHABLE": (
+        "serve",
+        "a start that cannot reach the bucket: `serve` reads of what is here, or `fail`",
+        _choice("serve", "fail"),
+    ),
+    "SNAPSHOT_UNSAFE": (
+        "no",
+        "`yes` accepts a store that does not keep what it promises: two instances may then destroy each other's snapshots",
+        lambda text: _choice("yes", "no")(text) == "yes",
+    ),
+    "SNAPSHOT_ENCRYPTION": ("", "encryption by the store: `AES256`, `aws:kms` or `aws:kms:KEY`", _encryption),
+    "SNAPSHOT_KEEP": ("24,7,4", "checkpoints kept beyond the last hour: hourly, daily, weekly", _keep),
+    "SNAPSHOT_WINDOW": ("86400", "seconds back to which any moment can be restored", _integer(0, 366 * 86_400)),
+    "SNAPSHOT_VERIFY_INTERVAL": ("86400", "seconds between checks of a hundredth of the bucket; 0 for never", _integer(0, 366 * 86_400)),
+    "SNAPSHOT_DRILL_INTERVAL": ("604800", "seconds between restores on trial; 0 for never", _integer(0, 366 * 86_400)),
+    "SNAPSHOT_HEARTBEAT_URL": (
+        "",
+        "address that is called while the bucket has everything; its silence is the alarm",
+        lambda text: _heartbeat(text) if text else "",
+    ),
 }

@@ -17,7 +17,7 @@ import pytest
 
 from service import __version__
 from service.api.errors import NotReady
-from service.boot import EXIT_DAMAGED, Boot
+from service.boot.life import EXIT_DAMAGED, Boot
 from service.engine.requests import CreateIndex
 from service.telemetry import Metrics
 from tests.api.inside import opened, settings
@@ -64,7 +64,7 @@ def test_a_damaged_directory_is_told_before_anything_listens(tmp_path: Path) -> 
     with Server(tmp_path / "data") as server:
         assert server.stop() == 0
     (tmp_path / "data" / "live" / "data.mdb").write_bytes(b"")
-    code, line = failed(Server(tmp_path / "data"))
+    code, line = failed(Server(tmp_path / "data", SNAPSHOT_URL="none"))
     assert code == EXIT_DAMAGED
     assert line.startswith(f"tidepool: {tmp_path / 'data' / 'live' / 'data.mdb'} is empty; ")
 

@@ -17,7 +17,7 @@ import pytest
 
 from service.api.errors import STATUSES, ApiError
 from service.app import create_app
-from service.boot import Boot
+from service.boot.life import Boot
 from service.engine import codes, errors
 from service.engine.engine import Engine
 from service.engine.errors import EngineError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from service import telemetry
-from service.boot import flatten
+from service.boot.life import flatten
 from service.engine.engine import EngineStats
 from service.engine.parts import Tally
 from service.telemetry import ENGINE_COUNTERS, ENGINE_GAUGES, Metrics, memory

@@ -14,12 +14,17 @@ T = TypeVar("T")
 
 
 class State(msgspec.Struct, frozen=True):
-    """Where the process stands: `name` is opening, catching-up, ready, draining or failed."""
+    """Where the process stands: `name` is restoring, opening, catching-up, ready, draining or failed."""
 
     name: str
     reason: str
     serves: bool
     """Whether data routes answer."""
+    phase: str = ""
+    """What of a long state goes on; the figures belong to it."""
+    bytes_done: int = 0
+    bytes_total: int = 0
+    eta_s: float | None = None
 
 
 class Access(Protocol):
@@ -32,8 +37,8 @@ class Access(Protocol):
     def read(self, job: Callable[[Engine], T]) -> Awaitable[T]:
         """Runs the job on the read lane. Raises NotReady, Busy, or what the job raises."""
 
-    def write(self, request: Request, size: int) -> Awaitable[Answer]:
-        """Commits the request, whose body had `size` bytes. Raises NotReady, Busy, or what the engine refuses with."""
+    def write(self, request: Request, size: int, *, remote: bool | None = None) -> Awaitable[Answer]:
+        """Commits the request, whose body had `size` bytes; with `remote` the bucket has it too. Raises NotReady, Busy, or a refusal."""
 
     def metrics(self) -> Awaitable[bytes]:
         """The text for Prometheus, whatever the state is."""

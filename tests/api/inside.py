@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from service.app import create_app
-from service.boot import Boot
+from service.boot.life import Boot
 from service.settings import Settings, load
 from service.telemetry import Metrics
 from tests.system.server import wait_until

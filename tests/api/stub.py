@@ -20,8 +20,8 @@ class NoAccess:
     def read(self, job: Callable[[Engine], T]) -> Awaitable[T]:
         raise AssertionError(job)
 
-    def write(self, request: Request, size: int) -> Awaitable[Answer]:
-        raise AssertionError(request, size)
+    def write(self, request: Request, size: int, *, remote: bool | None = None) -> Awaitable[Answer]:
+        raise AssertionError(request, size, remote)
 
     def metrics(self) -> Awaitable[bytes]:
         raise AssertionError("metrics")

@@ -167,7 +167,7 @@ def test_a_damaged_store_is_a_clear_error(copy: Path, damage: Damage) -> None:
     store = copy / "live" / "data.mdb"
     damage(store)
     before = tree(copy)
-    code, log = start_in_vain(Server(copy, **SETTINGS))
+    code, log = start_in_vain(Server(copy, SNAPSHOT_URL="none", **SETTINGS))
     assert code == EXIT_DAMAGED
     assert str(store) in log
     assert "move" in log

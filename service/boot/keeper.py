@@ -1,0 +1,170 @@
+"""What keeps the bucket up to date while the service runs: the shipper, and checkpoints when they are due."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from service.boot.arrival import EXPORT, Owned
+from service.boot.source import EngineSource
+from service.engine.engine import Engine
+from service.engine.errors import EngineError
+from service.engine.requests import Answer, Request
+from service.logs import event, logger
+from snapshots.errors import Fenced, SnapshotError, Unreachable
+from snapshots.manifest import Manifest
+from snapshots.prefix import Prefix
+from snapshots.publish import Owner, Published, publish
+from snapshots.ship import Report, Shipper
+from snapshots.unshipped import save_unshipped
+
+LOG_MIN_BYTES = 64 << 20
+LOG_SHARE = 2
+"""A checkpoint is due when the log since the base is larger than a half of the base."""
+OBJECTS_MAX = 20_000
+REPLAY_MAX_S = 60.0
+REPLAY_BYTES_PER_S = 5 << 20
+BASE_MAX_AGE_S = 86_400.0
+SHIP_PATIENCE_S = 300.0
+
+
+class Checkpoints(msgspec.Struct):
+    """What was done since the process started, for the metrics."""
+
+    done: int = 0
+    failed: int = 0
+    uploaded_bytes: int = 0
+    known_bytes: int = 0
+    last_seconds: dict[str, float] = {}
+
+
+class Keeper:
+    """Lives from the claim to the stop. `commit` is called on the write lane, the rest on any thread."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        prefix: Prefix,
+        directory: Path,
+        live: Path,
+        owned: Owned,
+        log_interval_s: float,
+        on_end: Callable[[SnapshotError], None],
+        report: Report,
+    ) -> None:
+        self._engine = engine
+        self._prefix = prefix
+        self._directory = directory
+        self._source = EngineSource(engine)
+        self._author = owned.author
+        self._parent = owned.mark.parent
+        self._on_end = on_end
+        self._busy = threading.Lock()
+        self._newest = owned.newest
+        self.checkpoints = Checkpoints()
+        self.shipper = Shipper(prefix, live, owned.mark, self._source, log_interval_s, self._end, report)
+
+    @property
+    def newest(self) -> Manifest:
+        """The newest manifest of this owner."""
+        return self._newest
+
+    @property
+    def prefix(self) -> Prefix:
+        return self._prefix
+
+    def start(self) -> None:
+        self._engine.on_commit(self.shipper.wake)
+        self.shipper.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Ships the rest. True when the bucket has everything."""
+        deadline = time.monotonic() + timeout_s
+        complete = self.shipper.stop(timeout_s)
+        if complete and time.monotonic() < deadline:
+            try:
+                self._prefix.update_hint(self._newest, self.shipper.mark.log.number, time.time_ns() // 1000)
+            except SnapshotError as error:
+                logger.warning("the hint was not updated, which costs the next start a moment: %s", error)
+        return complete
+
+    def commit(self, requests: Sequence[Request]) -> list[Answer | EngineError]:
+        """Raises Fenced before anything is written when somebody else owns the prefix."""
+        self.shipper.confirm()
+        return self._engine.commit(requests)
+
+    def lag_s(self) -> float:
+        """Age of the oldest write that is not in the bucket."""
+        first = self._engine.log_first
+        return max(0.0, time.time() - first.time_us / 1e6) if first is not None else 0.0
+
+    def due(self) -> str:
+        """Why a checkpoint is due; empty when it is not."""
+        newest, mark = self._newest, self.shipper.mark
+        rows = self._engine.sequence - newest.base_sequence
+        if rows == 0:
+            return ""
+        log_bytes = mark.log.bytes - newest.log.bytes
+        objects = mark.log.number - newest.log.number
+        if log_bytes > max(LOG_MIN_BYTES, newest.bytes / LOG_SHARE):
+            return f"{log_bytes} bytes of log since the base"
+        if log_bytes / REPLAY_BYTES_PER_S > REPLAY_MAX_S or objects > OBJECTS_MAX:
+            return f"replaying {objects} log objects would take too long"
+        age_s = time.time() - newest.base_time_us / 1e6 if newest.base_time_us else time.time() - newest.created_us / 1e6
+        return f"the base is {age_s / 3600:.0f} hours old" if age_s > BASE_MAX_AGE_S else ""
+
+    def checkpoint(self) -> Published:
+        """Makes one now. Raises what snapshots raise; being fenced also ends the service."""
+        with self._busy:
+            mark = self.shipper.mark
+            owner = Owner(mark.lineage, mark.epoch, self._author.writer, self._author.host, self._parent)
+            try:
+                published = publish(
+                    self._prefix,
+                    self._source,
+                    self._directory / EXPORT,
+                    self._newest,
+                    owner,
+                    lambda: self.shipper.mark.log,
+                    self._wait_shipped,
+                )
+            except Fenced as error:
+                self.checkpoints.failed += 1
+                self._end(error)
+                raise
+            except BaseException:
+                self.checkpoints.failed += 1
+                raise
+            self._newest = published.manifest
+            self.checkpoints.done += 1
+            self.checkpoints.uploaded_bytes += published.uploaded_bytes
+            self.checkpoints.known_bytes += published.known_bytes
+            self.checkpoints.last_seconds = published.seconds
+            event(
+                logging.INFO,
+                "checkpoint",
+                generation=published.manifest.generation,
+                sequence=published.manifest.base_sequence,
+                bytes=published.manifest.bytes,
+                uploaded=published.uploaded_bytes,
+                seconds=published.seconds,
+            )
+            return published
+
+    def _wait_shipped(self, sequence: int) -> None:
+        if not self.shipper.wait_shipped(sequence, SHIP_PATIENCE_S):
+            raise Unreachable(f"the log was not shipped through {sequence} within {SHIP_PATIENCE_S:.0f} s: {self.shipper.trouble}")
+
+    def _end(self, error: SnapshotError) -> None:
+        """The prefix is lost: what could not be shipped is kept in a file before the process ends."""
+        try:
+            saved = save_unshipped(self._directory, self.shipper.mark, self._source)
+            if saved is not None:
+                logger.critical("writes that never reached the bucket are kept in %s: `tidepool snapshot show %s`", saved, saved)
+        finally:
+            self._on_end(error)

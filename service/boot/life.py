@@ -1,0 +1,384 @@
+"""The life of the process: restoring → opening → catching-up → ready → draining, or failed. Owner of the engine, the lanes and the keeper.
+
+All of it begins in a thread, so probes answer meanwhile. What ends the process is reported once, through `on_end`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from service.api.access import State
+from service.api.errors import NotReady
+from service.boot.arrival import Arrival, Owned
+from service.boot.keeper import Keeper
+from service.engine.engine import Engine
+from service.engine.errors import Busy, Damaged, EngineError, Fatal, Invalid
+from service.engine.files import LIVE, DirectoryLock
+from service.engine.opening import refuse_foreign
+from service.engine.options import Options
+from service.engine.requests import Answer, Request
+from service.lanes import ReadLane, WriteLane
+from service.logs import event, logger
+from service.settings import Settings
+from service.telemetry import Metrics
+from snapshots.addresses import open_bucket
+from snapshots.errors import Corrupt, Fenced, Foreign, NoRoom, Refused, SnapshotError, Unreachable
+from snapshots.prefix import Prefix
+from snapshots.start import Allowed
+from snapshots.walk import Diverged
+
+T = TypeVar("T")
+
+EXIT_FAILED = 1
+EXIT_FATAL = 70
+EXIT_DAMAGED = 78
+SNAPSHOT_EXITS: dict[type[SnapshotError], int] = {
+    Corrupt: 4,
+    Fenced: 5,
+    Diverged: 5,
+    Unreachable: 6,
+    Refused: EXIT_DAMAGED,
+    Foreign: EXIT_DAMAGED,
+    NoRoom: EXIT_FAILED,
+}
+"""What the process ends with when the bucket and this disk cannot go on together."""
+FATAL_EVENT = "fatal"
+NO_BUCKET = "none"
+CLAIM_AGAIN_S = 5.0
+SHIPPED_PATIENCE_S = 30.0
+"""So long a write with `durability=remote` waits for the bucket."""
+
+
+class End(msgspec.Struct, frozen=True):
+    """Why the process cannot go on, and its exit code."""
+
+    code: int
+    reason: str
+
+
+class Boot:
+    """What `service.api.access.Access` describes. Lives as long as the process."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, adopt: str = "") -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._adopt = adopt
+        self._state = State("opening", "the data directory is being opened", serves=False)
+        self._reads = ReadLane(settings.read_threads, settings.read_queue)
+        self._observer = ReadLane(1, settings.read_queue)
+        """A thread of its own for /metrics: it answers when all searching threads are busy."""
+        self._lock: DirectoryLock | None = None
+        self._engine: Engine | None = None
+        self._writes: WriteLane | None = None
+        self._arrival: Arrival | None = None
+        self._keeper: Keeper | None = None
+        self._read_only = ""
+        """Why nothing can be written although the service answers; empty when it can."""
+        self._thread = threading.Thread(target=self._open, name="boot", daemon=True)
+        self._entered = time.monotonic()
+        """When the state began."""
+        self._stopping = threading.Event()
+        self._changed = threading.Condition()
+        self._end: End | None = None
+        self._on_end: Callable[[End], None] = _ignore
+        metrics.watch(self._lane_depths, lambda: self._state.name == "ready", self._engine_figures)
+
+    @property
+    def state(self) -> State:
+        arrival = self._arrival
+        if arrival is None or self._state.name not in ("restoring", "catching-up"):
+            return self._state
+        progress = arrival.progress
+        return msgspec.structs.replace(
+            self._state,
+            phase=progress.phase,
+            bytes_done=progress.bytes_done,
+            bytes_total=progress.bytes_total,
+            eta_s=progress.eta_s(),
+        )
+
+    @property
+    def end(self) -> End | None:
+        """Why the process cannot go on, once that is so."""
+        return self._end
+
+    def start(self, patience_s: float) -> End | None:
+        """Begins to open. Comes back once the directory is open, or cannot be opened (then with the reason), or after `patience_s`."""
+        self._thread.start()
+        with self._changed:
+            self._changed.wait_for(lambda: self._state.name != "opening", patience_s)
+            return self._end
+
+    def on_end(self, callback: Callable[[End], None]) -> None:
+        """Has `callback` called, on any thread, once the process cannot go on; at once when that is so already."""
+        with self._changed:
+            self._on_end = callback
+            end = self._end
+        if end is not None:
+            callback(end)
+
+    def read(self, job: Callable[[Engine], T]) -> Awaitable[T]:
+        return self._reads.run(partial(job, self._serving_engine()))
+
+    def write(self, request: Request, size: int, *, remote: bool | None = None) -> Awaitable[Answer]:
+        """`remote`: the answer comes when the bucket has it. None: as the settings say."""
+        engine = self._serving_engine()
+        if self._writes is None:
+            raise AssertionError("an engine that serves has a write lane")
+        if self._read_only:
+            raise Busy(f"{self._read_only}; searches are answered, writes are not: send the request again later")
+        if remote is None:
+            remote = self._settings.durability == "remote"
+        if self._keeper is None:
+            if remote:
+                raise Invalid("durability=remote needs a bucket, and ISCC_SEARCH_SNAPSHOT_URL is none")
+            return self._writes.submit(request, size)
+        if engine.log_bytes > self._settings.log_backlog_bytes:
+            raise Busy(
+                f"{engine.log_bytes >> 20} MB of writes wait for the bucket (ISCC_SEARCH_LOG_BACKLOG_BYTES), which does not take them: "
+                f"{self._keeper.shipper.trouble or 'it is slower than the writes'}; send the request again later"
+            )
+        written = self._writes.submit(request, size)
+        return _shipped(written, engine, self._keeper) if remote else written
+
+    def metrics(self) -> Awaitable[bytes]:
+        return self._observer.run(self._metrics.text)
+
+    def drain(self) -> None:
+        """Readiness ends; requests are still answered."""
+        if self._state.name != "failed":
+            self._set_state(State("draining", "the process was told to stop", serves=self._state.serves))
+
+    def close(self, timeout_s: float) -> bool:
+        """Finishes what waits, then closes the engine. True when everything ended in time; then the directory is free."""
+        deadline = time.monotonic() + timeout_s
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(0.0 if self._engine is None else timeout_s)
+        if self._engine is None and self._thread.is_alive():
+            return True  # a restore: it goes on where it was at the next start
+        lanes = [lane for lane in (self._reads, self._writes, self._observer) if lane is not None]
+        closed = [lane.close(max(0.0, deadline - time.monotonic())) for lane in lanes]
+        if self._thread.is_alive() or not all(closed):
+            return False
+        complete = self._keeper is None or self._keeper.stop(max(0.0, deadline - time.monotonic()))
+        if self._engine is not None:
+            self._engine.close()
+        if self._lock is not None:
+            self._lock.release()
+        return complete
+
+    def _serving_engine(self) -> Engine:
+        state = self._state
+        if self._engine is None or not state.serves:
+            raise NotReady(f"the service is not ready, its state is {state.name}: {state.reason}; send the request again soon")
+        return self._engine
+
+    def _open(self) -> None:
+        try:
+            self._bring_up()
+        except SnapshotError as error:
+            self._fail(End(exit_code(error), str(error)))
+        except EngineError as error:
+            self._fail(End(EXIT_DAMAGED if isinstance(error, Damaged) else EXIT_FAILED, str(error)))
+        except OSError as error:
+            self._fail(End(EXIT_FAILED, f"the data directory {self._settings.directory} cannot be used: {error.strerror}"))
+        except BaseException as error:
+            logger.critical("opening failed", exc_info=error)
+            self._fail(End(EXIT_FAILED, f"unexpected {type(error).__name__} while opening: {error}"))
+            raise
+
+    def _bring_up(self) -> None:
+        directory = self._settings.directory
+        refuse_foreign(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        self._lock = DirectoryLock(directory)
+        owned = self._arrive(directory, self._lock)
+        if self._engine is None:
+            raise AssertionError("an arrival ends with an engine")
+        self._writes = self._write_lane()
+        self._engine.start_background()
+        if owned is not None:
+            self._keep(owned)
+        self._set_state(State("ready", self._read_only, serves=True))
+        if self._read_only:
+            self._claim_later()
+
+    def _arrive(self, directory: Path, lock: DirectoryLock) -> Owned | None:
+        if self._settings.snapshot_url == NO_BUCKET:
+            self._engine = Engine.open(directory, options(self._settings), on_event=self._note, lock=lock)
+            self._set_state(State("catching-up", "files that follow from the data are checked and rebuilt", serves=False))
+            self._engine.catch_up()
+            return None
+        bucket = open_bucket(self._settings.snapshot_url, self._settings.environment, encryption=self._settings.snapshot_encryption)
+        self._arrival = Arrival(directory, lock, Prefix(bucket), options(self._settings), self._allowed(), self._enter, self._note)
+        arrived = self._arrival.run()
+        self._engine = arrived.engine
+        if arrived.owned is None:
+            self._read_only = f"the bucket {self._settings.snapshot_url} could not be reached at the start"
+        return arrived.owned
+
+    def _allowed(self) -> Allowed:
+        url = self._settings.snapshot_url
+        return Allowed(
+            create=url.startswith("file:") or self._settings.snapshot_missing == "create",
+            serve_unreachable=self._settings.snapshot_unreachable == "serve",
+            adopt=self._adopt,
+        )
+
+    def _keep(self, owned: Owned) -> None:
+        if self._engine is None or self._arrival is None:
+            raise AssertionError("a claim comes after an arrival")
+        directory = self._settings.directory
+        keeper = Keeper(
+            self._engine,
+            self._arrival.prefix,
+            directory,
+            directory / LIVE,
+            owned,
+            self._settings.log_interval,
+            lambda error: self._fail(End(exit_code(error), str(error))),
+            self._note,
+        )
+        keeper.start()
+        self._keeper = keeper
+
+    def _claim_later(self) -> None:
+        """On the boot thread, while searches are answered: asks the bucket until it can be claimed."""
+        while not self._stopping.wait(CLAIM_AGAIN_S):
+            if self._arrival is None or self._engine is None:
+                raise AssertionError("reading without a bucket comes after an arrival")
+            try:
+                self._keep(self._arrival.claim_later(self._engine))
+            except Unreachable as error:
+                logger.warning("the bucket still cannot be reached: %s", error)
+                continue
+            self._read_only = ""
+            self._set_state(State("ready", "", serves=True))
+            return
+
+    def _enter(self, name: str, reason: str) -> None:
+        """A state on the way to ready. While searches are answered already, nothing changes for those who ask."""
+        if not self._state.serves:
+            self._set_state(State(name, reason, serves=False))
+
+    def _commit(self, requests: Sequence[Request]) -> list[Answer | EngineError]:
+        if self._keeper is None:
+            if self._engine is None:
+                raise AssertionError("a write lane has an engine")
+            return self._engine.commit(requests)
+        try:
+            return self._keeper.commit(requests)
+        except SnapshotError as error:
+            raise Busy(f"this process does not own the data any more, nothing was written: {error}") from error
+
+    def _write_lane(self) -> WriteLane:
+        return WriteLane(
+            self._commit,
+            queue_max=self._settings.write_queue,
+            queue_bytes_max=self._settings.write_queue_bytes,
+            on_fatal=self._stop_writing,
+            on_commit=self._metrics.count_commit,
+        )
+
+    def _stop_writing(self, error: BaseException) -> None:
+        if isinstance(error.__cause__, SnapshotError):
+            self._fail(End(exit_code(error.__cause__), str(error)))
+            return
+        if not isinstance(error, Fatal):
+            logger.critical("unexpected error in the write lane", exc_info=error)
+        self._fail(End(EXIT_FATAL, f"a commit failed, the process ends and must be started again: {error}"))
+
+    def _note(self, name: str, members: dict[str, object]) -> None:
+        """What the engine reports, on any of its threads."""
+        self._metrics.count_event(name)
+        event(logging.WARNING if name == FATAL_EVENT else logging.INFO, name, **members)
+        if name == FATAL_EVENT:
+            self._fail(End(EXIT_FATAL, f"background work failed, the process ends and must be started again: {members.get('error')}"))
+
+    def _fail(self, end: End) -> None:
+        self._set_state(State("failed", end.reason, serves=False), end)
+        self._on_end(end)
+
+    def _set_state(self, state: State, end: End | None = None) -> None:
+        with self._changed:
+            if self._state.name == "failed" or (self._state.name == "draining" and state.name != "failed"):
+                return
+            entered, now = state.name != self._state.name, time.monotonic()
+            seconds, self._entered = now - self._entered, now if entered else self._entered
+            before, self._state = self._state.name, state
+            self._end = end
+            self._changed.notify_all()
+        if entered:
+            event(logging.INFO, "state", state=state.name, reason=state.reason, before=before, seconds=round(seconds, 3))
+
+    def _lane_depths(self) -> dict[str, int]:
+        return {"read": self._reads.depth, "write": self._writes.depth if self._writes is not None else 0}
+
+    def _engine_figures(self) -> dict[str, int]:
+        return {} if self._engine is None or not self._state.serves else flatten(self._engine.stats())
+
+
+def options(settings: Settings) -> Options:
+    """What the engine is told of the settings."""
+    return Options(
+        match_threshold=settings.match_threshold_units,
+        match_threshold_simprints=settings.match_threshold_simprints,
+        confidence_exponent=settings.confidence_exponent,
+        max_candidates=settings.max_candidates,
+        max_query_simprints=settings.max_query_simprints,
+        max_chunk_postings=settings.max_chunk_postings,
+        segment_codes=settings.segment_codes,
+        exact_max_codes=settings.exact_max_codes,
+        disk_free_min_bytes=settings.disk_free_min_bytes,
+        keep_log=settings.snapshot_url != NO_BUCKET,
+    )
+
+
+def exit_code(error: SnapshotError) -> int:
+    """What the process ends with."""
+    return next((SNAPSHOT_EXITS[kind] for kind in type(error).__mro__ if kind in SNAPSHOT_EXITS), EXIT_FAILED)
+
+
+async def _shipped(written: Awaitable[Answer], engine: Engine, keeper: Keeper) -> Answer:
+    """The answer of a write, once the bucket has it."""
+    answer = await written
+    loop = asyncio.get_running_loop()
+    stored: asyncio.Future[None] = loop.create_future()
+
+    def finish(error: SnapshotError | None) -> None:
+        if not stored.done():
+            stored.set_result(None) if error is None else stored.set_exception(error)
+
+    def settle(error: SnapshotError | None) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(finish, error)
+
+    keeper.shipper.when_shipped(engine.sequence, settle)
+    try:
+        await asyncio.wait_for(stored, SHIPPED_PATIENCE_S)
+    except (SnapshotError, TimeoutError) as error:
+        why = error if isinstance(error, SnapshotError) else keeper.shipper.trouble or "the bucket is slow"
+        raise Busy(f"the write is on this machine's disk, but not in the bucket yet: {why}; send it again, which is harmless") from error
+    return answer
+
+
+def flatten(stats: msgspec.Struct) -> dict[str, int]:
+    """Members of nested structs under their own names."""
+    figures: dict[str, int] = {}
+    for name, value in msgspec.structs.asdict(stats).items():
+        figures.update(flatten(value) if isinstance(value, msgspec.Struct) else {name: int(value)})
+    return figures
+
+
+def _ignore(_: End) -> None:
+    """Before somebody listens: `on_end` looks back."""
