@@ -77,7 +77,9 @@ def port_fault(host: str, port: int) -> str | None:
 
 def limit_end(seconds: float) -> None:
     """Ends the process after so long, whatever hangs: what was acknowledged is on the disk already."""
-    late = End(EXIT_FAILED, f"stopping took longer than {seconds:g} seconds and was cut short; everything that was acknowledged is stored")
+    late = End(
+        EXIT_FAILED, f"stopping took longer than {seconds:g} seconds and was cut short; everything that was acknowledged is on this disk"
+    )
     timer = threading.Timer(seconds, leave, (late,))
     timer.daemon = True
     timer.start()
@@ -150,7 +152,8 @@ async def _drain(settings: Settings, boot: Boot, server: Server, serving: asynci
     end = boot.end or end
     if closed or end.code:
         return end
-    return End(EXIT_FAILED, "some work did not end in time and was cut short; everything that was acknowledged is stored")
+    what = boot.unfinished or "some work did not end in time and was cut short"
+    return End(EXIT_FAILED, f"{what}; everything that was acknowledged is on this disk")
 
 
 def _announce(settings: Settings) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from service.boot.recover import restore_to
+from service.boot.source import EngineSource
 from service.engine.engine import Engine
 from service.engine.options import Options
 from service.engine.parts import Report
@@ -37,11 +38,17 @@ class Drilled(msgspec.Struct, frozen=True):
 
 
 def drill(
-    engine: Engine, prefix: Prefix, newest: Manifest, directory: Path, opts: Options, wait_shipped: Callable[[int], None], report: Report
+    source: EngineSource,
+    prefix: Prefix,
+    newest: Manifest,
+    directory: Path,
+    opts: Options,
+    wait_shipped: Callable[[int], None],
+    report: Report,
 ) -> Drilled:
     """Restores to a directory beside the data, compares, deletes it."""
     started = time.monotonic()
-    expected = engine.sample(QUERIES, seed=time.time_ns())
+    expected = source.sample(QUERIES, seed=time.time_ns())
     wait_shipped(expected.sequence)
     target = directory / DRILL
     shutil.rmtree(target, ignore_errors=True)

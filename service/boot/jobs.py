@@ -25,10 +25,10 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Jobs:
-    """Lives from the claim to the stop. Jobs share one thread: they are not meant to compete."""
+    """Lives from the claim to the stop. Each job has a thread."""
 
     def __init__(self, jobs: list[Job]) -> None:
-        self._scheduler = BackgroundScheduler(executors={"default": ThreadPoolExecutor(1)}, timezone=UTC)
+        self._scheduler = BackgroundScheduler(executors={"default": ThreadPoolExecutor(len(jobs))}, timezone=UTC)
         self.failures: dict[str, int] = {job.name: 0 for job in jobs}
         for job in jobs:
             if job.interval_s:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -31,6 +32,7 @@ REPLAY_MAX_S = 60.0
 REPLAY_BYTES_PER_S = 5 << 20
 BASE_MAX_AGE_S = 86_400.0
 SHIP_PATIENCE_S = 300.0
+EXPORT_PATIENCE_S = 1.0
 
 
 class Checkpoints(msgspec.Struct):
@@ -60,14 +62,14 @@ class Keeper:
         self._engine = engine
         self._prefix = prefix
         self._directory = directory
-        self._source = EngineSource(engine)
+        self.source = EngineSource(engine)
         self._author = owned.author
         self._parent = owned.mark.parent
         self._on_end = on_end
         self._busy = threading.Lock()
         self._newest = owned.newest
         self.checkpoints = Checkpoints()
-        self.shipper = Shipper(prefix, live, owned.mark, self._source, log_interval_s, self._end, report)
+        self.shipper = Shipper(prefix, live, owned.mark, self.source, log_interval_s, self._end, report)
 
     @property
     def newest(self) -> Manifest:
@@ -83,9 +85,10 @@ class Keeper:
         self.shipper.start()
 
     def stop(self, timeout_s: float) -> bool:
-        """Ships the rest. True when the bucket has everything."""
+        """Ships the rest. True when the bucket has everything. Afterwards nothing of this uses the engine."""
         deadline = time.monotonic() + timeout_s
         complete = self.shipper.stop(timeout_s)
+        complete = self.source.close(deadline - time.monotonic() + EXPORT_PATIENCE_S) and complete
         if complete and time.monotonic() < deadline:
             try:
                 self._prefix.update_hint(self._newest, self.shipper.mark.log.number, time.time_ns() // 1000)
@@ -118,6 +121,13 @@ class Keeper:
         age_s = time.time() - newest.base_time_us / 1e6 if newest.base_time_us else time.time() - newest.created_us / 1e6
         return f"the base is {age_s / 3600:.0f} hours old" if age_s > BASE_MAX_AGE_S else ""
 
+    def checkpoint_if_due(self) -> None:
+        """For the schedule. A bucket that cannot be reached is tried again at the next turn."""
+        reason = self.due()
+        if reason:
+            event(logging.INFO, "checkpoint is due", reason=reason)
+            self.checkpoint()
+
     def checkpoint(self) -> Published:
         """Makes one now. Raises what snapshots raise; being fenced also ends the service."""
         with self._busy:
@@ -126,12 +136,12 @@ class Keeper:
             try:
                 published = publish(
                     self._prefix,
-                    self._source,
+                    self.source,
                     self._directory / EXPORT,
                     self._newest,
                     owner,
                     lambda: self.shipper.mark.log,
-                    self._wait_shipped,
+                    self.wait_shipped,
                 )
             except Fenced as error:
                 self.checkpoints.failed += 1
@@ -156,14 +166,21 @@ class Keeper:
             )
             return published
 
-    def _wait_shipped(self, sequence: int) -> None:
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """No checkpoint is made meanwhile."""
+        with self._busy:
+            yield
+
+    def wait_shipped(self, sequence: int) -> None:
+        """Blocks until the bucket has all rows up to there. Raises Unreachable, or what ended the shipper."""
         if not self.shipper.wait_shipped(sequence, SHIP_PATIENCE_S):
             raise Unreachable(f"the log was not shipped through {sequence} within {SHIP_PATIENCE_S:.0f} s: {self.shipper.trouble}")
 
     def _end(self, error: SnapshotError) -> None:
         """The prefix is lost: what could not be shipped is kept in a file before the process ends."""
         try:
-            saved = save_unshipped(self._directory, self.shipper.mark, self._source)
+            saved = save_unshipped(self._directory, self.shipper.mark, self.source)
             if saved is not None:
                 logger.critical("writes that never reached the bucket are kept in %s: `tidepool snapshot show %s`", saved, saved)
         finally:

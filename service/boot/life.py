@@ -19,6 +19,8 @@ import msgspec
 from service.api.access import State
 from service.api.errors import NotReady
 from service.boot.arrival import Arrival, Owned
+from service.boot.chores import Chores, Schedule
+from service.boot.jobs import Job, Jobs
 from service.boot.keeper import Keeper
 from service.engine.engine import Engine
 from service.engine.errors import Busy, Damaged, EngineError, Fatal, Invalid
@@ -54,6 +56,10 @@ SNAPSHOT_EXITS: dict[type[SnapshotError], int] = {
 FATAL_EVENT = "fatal"
 NO_BUCKET = "none"
 CLAIM_AGAIN_S = 5.0
+ENGINE_CLOSE_S = 2.0
+"""Kept of the time for closing."""
+CHORES_S = 60.0
+"""How often is asked what is due."""
 SHIPPED_PATIENCE_S = 30.0
 """So long a write with `durability=remote` waits for the bucket."""
 
@@ -81,6 +87,10 @@ class Boot:
         self._writes: WriteLane | None = None
         self._arrival: Arrival | None = None
         self._keeper: Keeper | None = None
+        self._chores: Chores | None = None
+        self._jobs: Jobs | None = None
+        self.unfinished = ""
+        """What `close` could not finish, for people."""
         self._read_only = ""
         """Why nothing can be written although the service answers; empty when it can."""
         self._thread = threading.Thread(target=self._open, name="boot", daemon=True)
@@ -166,16 +176,21 @@ class Boot:
             self._thread.join(0.0 if self._engine is None else timeout_s)
         if self._engine is None and self._thread.is_alive():
             return True  # a restore: it goes on where it was at the next start
+        if self._jobs is not None:
+            self._jobs.stop()
         lanes = [lane for lane in (self._reads, self._writes, self._observer) if lane is not None]
         closed = [lane.close(max(0.0, deadline - time.monotonic())) for lane in lanes]
         if self._thread.is_alive() or not all(closed):
             return False
-        complete = self._keeper is None or self._keeper.stop(max(0.0, deadline - time.monotonic()))
+        if self._keeper is not None and not self._keeper.stop(max(0.0, deadline - time.monotonic() - ENGINE_CLOSE_S)):
+            self.unfinished = (
+                f"the bucket does not have the last writes ({self._keeper.shipper.trouble or 'it is slow'}): the next start ships them"
+            )
         if self._engine is not None:
             self._engine.close()
         if self._lock is not None:
             self._lock.release()
-        return complete
+        return not self.unfinished
 
     def _serving_engine(self) -> Engine:
         state = self._state
@@ -249,7 +264,19 @@ class Boot:
             lambda error: self._fail(End(exit_code(error), str(error))),
             self._note,
         )
+        opts = options(self._settings)
+        schedule = Schedule(
+            self._settings.snapshot_verify_interval, self._settings.snapshot_drill_interval, self._settings.snapshot_heartbeat_url
+        )
+        self._chores = Chores(keeper, directory, opts, schedule, self._note)
+        self._jobs = Jobs(
+            [
+                Job("checkpoint", self._settings.snapshot_interval, keeper.checkpoint_if_due),
+                Job("chores", CHORES_S, self._chores.turn),
+            ]
+        )
         keeper.start()
+        self._jobs.start()
         self._keeper = keeper
 
     def _claim_later(self) -> None:

@@ -1,0 +1,163 @@
+"""What a bucket needs now and then: pruning and sweeping, checks, drills, and the sign of life. Results outlive the process."""
+
+from __future__ import annotations
+
+import logging
+import time
+import urllib.request
+from pathlib import Path
+
+import msgspec
+
+from service.boot.drill import Drilled, drill
+from service.boot.keeper import Keeper
+from service.engine.options import Options
+from service.logs import event
+from snapshots import prune, sweep
+from snapshots.errors import Corrupt
+from snapshots.fetch import Progress
+from snapshots.files import write_whole
+from snapshots.history import oldest_restorable
+from snapshots.ship import Report
+from snapshots.verify import verify
+
+STATE = "chores.json"
+PRUNE_S = 3600.0
+PRUNE_IDLE_S = 86_400.0
+VERIFY_SHARE = 0.01
+HEARTBEAT_S = 60.0
+HEARTBEAT_LAG_S = 60.0
+HEARTBEAT_TIMEOUT_S = 10.0
+
+
+class Schedule(msgspec.Struct, frozen=True):
+    """Seconds between two of each; 0 for never."""
+
+    verify_s: float
+    drill_s: float
+    heartbeat_url: str
+
+
+class Done(msgspec.Struct):
+    """When each was last done, in seconds since 1970, and what it found. Written to `chores.json`."""
+
+    pruned_at: float = 0.0
+    pruned_generation: int = 0
+    deleted: int = 0
+    blobs: int = 0
+    bytes: int = 0
+    orphans: int = 0
+    oldest_us: int | None = None
+    verified_at: float = 0.0
+    verified_generation: int = 0
+    verify_problems: list[str] = []
+    verify_failures: int = 0
+    drilled_at: float = 0.0
+    drilled: Drilled | None = None
+    drill_failures: int = 0
+    heartbeat_at: float = 0.0
+
+
+class Chores:
+    """Lives from the claim to the stop. `turn` is called by the schedule, `drill` also when somebody asks for one."""
+
+    def __init__(self, keeper: Keeper, directory: Path, opts: Options, schedule: Schedule, report: Report) -> None:
+        self._keeper = keeper
+        self._directory = directory
+        self._options = opts
+        self._schedule = schedule
+        self._report = report
+        self._path = directory / STATE
+        self._heard_at = 0.0
+        self.done = self._read()
+
+    def turn(self) -> None:
+        """Everything that is due."""
+        now = time.time()
+        if self._schedule.heartbeat_url and now >= self._heard_at + HEARTBEAT_S:
+            self._beat()
+        if self._is_prune_due(now):
+            self.prune()
+        if self._schedule.verify_s and now >= self.done.verified_at + self._schedule.verify_s:
+            self.verify()
+        if self._schedule.drill_s and now >= self.done.drilled_at + self._schedule.drill_s:
+            self.drill()
+
+    def prune(self) -> None:
+        """Drops what the retention does not ask for. Between checkpoints, so that no manifest is made of what is being deleted."""
+        prefix, now_us = self._keeper.prefix, _now_us()
+        with self._keeper.pause():
+            pruned = prune.carry_out(prefix, prune.plan(prefix, now_us))
+            plan = sweep.plan(prefix, now_us)
+            swept = sweep.carry_out(prefix, plan)
+            generation = self._keeper.newest.generation
+        for key in (*pruned.undeleted, *swept.undeleted):
+            event(logging.ERROR, "the store says that it deleted an object, which is still there", key=key)
+        self.done.pruned_at, self.done.pruned_generation = now_us / 1e6, generation
+        self.done.deleted += pruned.manifests + pruned.log_objects + swept.deleted
+        self.done.blobs, self.done.bytes, self.done.orphans = plan.blobs - swept.deleted, plan.bytes - swept.deleted_bytes, plan.orphans
+        self.done.oldest_us = oldest_restorable(prefix)
+        self._write()
+        event(logging.INFO, "pruned", manifests=pruned.manifests, log_objects=pruned.log_objects, blobs=swept.deleted)
+
+    def verify(self, share: float = VERIFY_SHARE) -> None:
+        """Reads some of the bucket. What is wrong is counted, shown and logged."""
+        report = verify(self._keeper.prefix, None, share, time.time_ns(), Progress(), _now_us())
+        self.done.verify_problems = list(report.problems)
+        self.done.verify_failures += bool(report.problems)
+        self.done.verified_at = _now_us() / 1e6
+        self.done.verified_generation = self._keeper.newest.generation
+        self._write()
+        for problem in report.problems:
+            event(logging.ERROR, "the bucket is damaged", problem=problem)
+        event(logging.INFO, "verified", read_bytes=report.read_bytes, problems=len(report.problems))
+
+    def drill(self) -> Drilled:
+        """A restore on trial."""
+        newest = self._keeper.newest
+        try:
+            drilled = drill(
+                self._keeper.source, self._keeper.prefix, newest, self._directory, self._options, self._keeper.wait_shipped, self._report
+            )
+        except Corrupt as error:
+            drilled = Drilled(_now_us(), newest.generation, newest.base_sequence, 0, 0, 0.0, [str(error)])
+        self.done.drilled, self.done.drilled_at = drilled, drilled.at_us / 1e6
+        self.done.drill_failures += bool(drilled.problems)
+        self._write()
+        event(
+            logging.ERROR if drilled.problems else logging.INFO,
+            "drill",
+            generation=drilled.generation,
+            queries=drilled.queries,
+            seconds=drilled.seconds,
+            problems=drilled.problems,
+        )
+        return drilled
+
+    def _is_prune_due(self, now: float) -> bool:
+        """An index that nobody changes is left alone: looking at the bucket costs requests."""
+        spent = now - self.done.pruned_at
+        changed = self._keeper.newest.generation != self.done.pruned_generation
+        return spent > PRUNE_IDLE_S or (changed and spent > PRUNE_S)
+
+    def _beat(self) -> None:
+        """Only while the bucket has everything, or nearly: silence is the alarm."""
+        if self._keeper.shipper.trouble is None and self._keeper.lag_s() < HEARTBEAT_LAG_S:
+            self._heard_at = time.time()
+            with urllib.request.urlopen(self._schedule.heartbeat_url, timeout=HEARTBEAT_TIMEOUT_S):  # noqa: S310 - http or https, by the settings
+                self.done.heartbeat_at = self._heard_at
+
+    def _read(self) -> Done:
+        """What an earlier process found. A file that cannot be read only means that everything is due."""
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=Done)
+        except (FileNotFoundError, msgspec.DecodeError):
+            now = time.time()
+            return Done(pruned_at=now, verified_at=now, drilled_at=now)
+
+    def _write(self) -> None:
+        write_whole(self._path, msgspec.json.encode(self.done))
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
