@@ -102,12 +102,13 @@ class BucketSuite:
         assert bucket.delete("v1/log/x/2.log")
         assert list(bucket.list("v2/")) == []
 
-    @pytest.mark.parametrize("start", [0, 1, 100, 1023, 1024, 5000])
-    @pytest.mark.parametrize("length", [None, 0, 1, 100, 5000])
-    def test_ranges(self, bucket: Bucket, start: int, length: int | None) -> None:
+    def test_ranges(self, bucket: Bucket) -> None:
         """Fewer bytes at the end, none behind it."""
         bucket.create("v1/a", BODY)
-        assert bucket.get("v1/a", start, length) == BODY[start : None if length is None else start + length]
+        for start in (0, 1, 100, 1023, 1024, 5000):
+            assert bucket.get("v1/a", start) == BODY[start:]
+            for length in (0, 1, 100, 5000):
+                assert bucket.get("v1/a", start, length) == BODY[start : start + length]
 
     def test_list_is_in_key_order(self, bucket: Bucket) -> None:
         """Also where a name begins with another one, and over several pages of the store."""
@@ -130,15 +131,14 @@ class BucketSuite:
         assert [entry.key for entry in bucket.list("")] == ["v1/b"]
         assert bucket.create("v1/a", b"other")
 
-    @pytest.mark.parametrize(("start", "length"), [(0, 100_000), (7, 50_000), (99_999, 1), (100, 0)])
-    def test_put_file_takes_a_part(self, bucket: Bucket, tmp_path: Path, start: int, length: int) -> None:
+    def test_put_file_takes_a_part(self, bucket: Bucket, tmp_path: Path) -> None:
         """Exactly that part, whatever was there."""
         whole = os.urandom(100_000)
         file = tmp_path / "file"
         file.write_bytes(whole)
-        bucket.replace("v1/blobs/a", BODY)
-        bucket.put_file("v1/blobs/a", file, start, length)
-        assert bucket.get("v1/blobs/a") == whole[start : start + length]
+        for start, length in ((0, 100_000), (7, 50_000), (99_999, 1), (100, 0)):
+            bucket.put_file("v1/blobs/a", file, start, length)
+            assert bucket.get("v1/blobs/a") == whole[start : start + length]
 
     def test_put_file_of_more_than_64_mib(self, bucket: Bucket, tmp_path: Path) -> None:
         """Sent in parts where the store wants that; the same bytes come back, whole and by ranges."""
@@ -175,20 +175,20 @@ class BucketSuite:
             reads = list(threads.map(lambda number: bucket.get(f"v1/{number % 4}", number, 50_000), range(128)))
         assert reads == [bytes([number % 4]) * 50_000 for number in range(128)]
 
-    @pytest.mark.parametrize("key", ["", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/.", "a b", "a\\b", "ä", "a\n", "a?b", "a\0"])
-    def test_a_name_that_is_no_key(self, bucket: Bucket, key: str) -> None:
+    def test_a_name_that_is_no_key(self, bucket: Bucket) -> None:
         """Is refused before anything is touched."""
-        calls: list[Callable[[], object]] = [
-            lambda: bucket.get(key),
-            lambda: bucket.head(key),
-            lambda: bucket.create(key, b""),
-            lambda: bucket.replace(key, b""),
-            lambda: bucket.put_file(key, Path(__file__), 0, 1),
-            lambda: bucket.delete(key),
+        calls: list[Callable[[str], object]] = [
+            bucket.get,
+            bucket.head,
+            lambda key: bucket.create(key, b""),
+            lambda key: bucket.replace(key, b""),
+            lambda key: bucket.put_file(key, Path(__file__), 0, 1),
+            bucket.delete,
         ]
-        for call in calls:
-            with pytest.raises(Refused, match="not a key"):
-                call()
+        for key in ("", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/.", "a b", "a\\b", "ä", "a\n", "a?b", "a\0"):
+            for call in calls:
+                with pytest.raises(Refused, match="not a key"):
+                    call(key)
 
     def test_the_probe_finds_nothing(self, bucket: Bucket) -> None:
         """A store that keeps its promises is not refused, not warned of, and left empty."""

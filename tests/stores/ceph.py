@@ -56,7 +56,7 @@ bluestore_block_create = true
 bluestore_block_size = {disk_bytes}
 
 [client]
-rgw_frontends = beast endpoint=127.0.0.1:{port}
+rgw_frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
 rgw_data = {home}/gateway
 rgw_enable_ops_log = false
 rgw_enable_usage_log = false
