@@ -99,7 +99,7 @@ def read(generation: int, data: bytes) -> Manifest:
     key = manifest_key(generation)
     try:
         version = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("format")
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Corrupt(f"manifest cannot be read key={key}: {error}") from error
     if version is None or bytes(version) != str(FORMAT).encode():
         shown = None if version is None else bytes(version).decode("ascii", "replace")
@@ -108,7 +108,7 @@ def read(generation: int, data: bytes) -> Manifest:
         )
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Corrupt(f"manifest cannot be read key={key}: {error}") from error
     if seal(manifest)[0].digest != manifest.digest:
         raise Corrupt(f"manifest differs from its digest key={key}")

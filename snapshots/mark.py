@@ -35,7 +35,7 @@ def read_mark(live: Path) -> Mark | None:
         return None
     try:
         mark = msgspec.json.decode(data, type=Mark)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Corrupt(f"{path} cannot be read: {error}; move it away and start with --adopt-remote or --adopt-local") from error
     if mark.format != FORMAT:
         raise Refused(f"{path} has format {mark.format}, this version reads {FORMAT}: run the version of tidepool that wrote it")

@@ -111,7 +111,7 @@ def _read(prefix: Prefix, key: str) -> Pin | None:
         found = msgspec.json.decode(prefix.bucket.get(key), type=Pin)
     except Missing:
         return None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Corrupt(f"pin cannot be read key={key}: {error}; remove it and pin again") from error
     if found.format != FORMAT:
         raise Refused(f"pin {key} has format {found.format}, this version reads {FORMAT}: run a newer version of tidepool")

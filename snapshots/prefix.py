@@ -35,7 +35,7 @@ class Prefix:
             return None
         try:
             found = msgspec.json.decode(data, type=PrefixFormat)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Corrupt(f"{self.bucket.url}/{FORMAT} cannot be read: {error}") from error
         if found.layout != LAYOUT:
             raise Refused(f"{self.bucket.url} has layout {found.layout}, this version reads {LAYOUT}: run a newer version of tidepool")
@@ -88,7 +88,7 @@ class Prefix:
         """None when there is none, or none that can be read: it is only a hint."""
         try:
             return msgspec.json.decode(self.bucket.get(HINT), type=Hint)
-        except (Missing, msgspec.DecodeError):
+        except (Missing, msgspec.DecodeError, UnicodeDecodeError):
             return None
 
     def update_hint(self, newest: Manifest, log_number: int, now_us: int) -> None:

@@ -6,7 +6,7 @@ use a blob. One that is being made writes again every blob that it needs and tha
 manifest names it.
 
 Which manifests count: all checkpoints, and the newest manifest whatever it is. A claim repeats the files of a checkpoint. While that is
-there the claim adds nothing, and when retention let it go, the files shall go as well: a claim is never deleted and would hold them for ever.
+there the claim adds nothing, and when retention let it go, the files go as well: a claim is never deleted and would hold them for ever.
 
 | we die | then |
 |---|---|
@@ -150,7 +150,7 @@ def _read_list(prefix: Prefix, key: str) -> tuple[str, ...]:
     """A list that cannot be read counts as empty: it goes when it is old, and what was on it is found anew."""
     try:
         return msgspec.json.decode(prefix.bucket.get(key), type=tuple[str, ...])
-    except (Missing, msgspec.DecodeError):
+    except (Missing, msgspec.DecodeError, UnicodeDecodeError):
         return ()
 
 
