@@ -87,32 +87,62 @@ class Group:
 
 
 class Replay:
-    """Requests that were committed before, in the transaction of their group: what is refused takes the group down."""
+    """Requests that were committed before, in the transaction of their group: what is refused takes the group down.
+
+    Requests for one index are one piece of work as long as they touch different assets: their postings go in sorted together, which is most
+    of what makes a replay quick. The counters come out the same, because each pair of code and asset is in the work at most once.
+    """
 
     def __init__(self, txn: Transaction, store: Store, columns: Columns) -> None:
         self._txn = txn
         self._store = store
         self._columns = columns
+        self._open: dict[str, tuple[_Request, set[Key]]] = {}
         self.dropped: list[int] = []
 
     def apply(self, request: Request) -> None:
-        """Carries out one request."""
-        work = _Request(self._txn, self._store, self._columns)
-        work.carry_out(request)
-        if work.dropped is not None:
-            self.dropped.append(work.dropped)
+        """Carries out one request, all but its postings and counters: those wait for `finish`."""
+        match request:
+            case AddAssets():
+                self._work(request.index, {asset.key for asset in request.assets}).carry_out(request)
+            case DeleteAsset():
+                self._work(request.index, {request.key}).carry_out(request)
+            case CreateIndex() | DeleteIndex():
+                self.finish()
+                work = _Request(self._txn, self._store, self._columns)
+                work.carry_out(request)
+                if work.dropped is not None:
+                    self.dropped.append(work.dropped)
+
+    def finish(self) -> None:
+        """Everything that was applied is in the transaction."""
+        for name in list(self._open):
+            self._open.pop(name)[0].finish()
+
+    def _work(self, index: str, keys: set[Key]) -> _Request:
+        """The open work of an index. What it did to assets that come again is finished first."""
+        if index in self._open and not self._open[index][1].isdisjoint(keys):
+            self._open.pop(index)[0].finish()
+        if index not in self._open:
+            self._open[index] = (_Request(self._txn, self._store, self._columns, waits=True), set())
+        work, known = self._open[index]
+        known |= keys
+        return work
 
 
 class _Request:
-    """One request in its child transaction."""
+    """One request in its child transaction, or with `waits` several that touch different assets of one index."""
 
-    def __init__(self, txn: Transaction, store: Store, columns: Columns) -> None:
+    def __init__(self, txn: Transaction, store: Store, columns: Columns, *, waits: bool = False) -> None:
         self._txn = txn
         self._store = store
         self._columns = columns
+        self._waits = waits
+        self._index: tuple[str, IndexRow] | None = None
         self._postings = PostingChanges()
         self._types: dict[str, TypeRow] = {}
         self._prefixes: dict[str, bytes] = {}
+        self._unit_prefixes: dict[bytes, bytes] = {}
         self._grown = 0
         self.changed = False
         self.dropped: int | None = None
@@ -144,7 +174,7 @@ class _Request:
         self.changed = True
 
     def _delete_asset(self, request: DeleteAsset) -> None:
-        index = find_index(self._txn, self._store, request.index)
+        index = self._find_index(request.index)
         require_realm(index, request.realm, request.key)
         record_key = u32(index.number) + request.key
         stored = self._txn.get(record_key, db=self._store.assets)
@@ -157,10 +187,10 @@ class _Request:
         self._txn.delete(record_key, db=self._store.assets)
         index.assets -= 1
         self._grown -= len(stored) + _RECORD_KEY_BYTES
-        self._finish(request.index, index)
+        self._end_request(index)
 
     def _add_assets(self, request: AddAssets) -> list[bool]:
-        index = find_index(self._txn, self._store, request.index)
+        index = self._find_index(request.index)
         if not request.assets:
             return []
         realm = request.assets[0].realm if index.realm < 0 else index.realm
@@ -182,7 +212,7 @@ class _Request:
                 self._carry_out(index)
         if self.changed:
             index.realm = realm
-            self._finish(request.index, index)
+            self._end_request(index)
         return created
 
     def _put_asset(self, index: IndexRow, asset: Asset, stored: bytes | None) -> None:
@@ -227,7 +257,14 @@ class _Request:
 
     def _unit_codes(self, index: IndexRow, asset: StoredAsset) -> set[bytes]:
         """Keys in `postings`."""
-        return {self._prefix(index, "u" + codes.unit_type(unit)) + codes.unit_body(unit) for unit in units_of(asset)}
+        found: set[bytes] = set()
+        for unit in units_of(asset):
+            header = unit[:2]
+            prefix = self._unit_prefixes.get(header)
+            if prefix is None:
+                prefix = self._unit_prefixes[header] = self._prefix(index, "u" + codes.unit_type(unit))
+            found.add(prefix + codes.unit_body(unit))
+        return found
 
     def _stored_simprints(self, index: IndexRow, key: Key) -> dict[str, bytes]:
         """The packed simprints of an asset by type name."""
@@ -252,7 +289,7 @@ class _Request:
         for asset in assets:
             for name, simprints in (asset.simprints or {}).items():
                 if name not in widths:
-                    row = find_type(self._txn, self._store, index.number, "s" + name)
+                    row = self._types.get("s" + name) or find_type(self._txn, self._store, index.number, "s" + name)
                     widths[name] = row.width if row else len(simprints[0].body)
                 for position, simprint in enumerate(simprints):
                     if len(simprint.body) != widths[name]:
@@ -287,14 +324,29 @@ class _Request:
     def _carry_out(self, index: IndexRow) -> None:
         self._grown += self._postings.carry_out(self._txn, self._store, self._columns, index.number)
 
-    def _finish(self, name: str, index: IndexRow) -> None:
-        """What is left of the postings, and the counters, once for the whole request."""
+    def _find_index(self, name: str) -> IndexRow:
+        """The row whose counters go on until `finish`."""
+        if self._index is None:
+            self._index = name, find_index(self._txn, self._store, name)
+        return self._index[1]
+
+    def _end_request(self, index: IndexRow) -> None:
+        self.changed = True
+        if not self._waits:
+            self.finish()
+        elif self._postings.size >= PIECE_POSTINGS:
+            self._carry_out(index)
+
+    def finish(self) -> None:
+        """What is left of the postings, and the counters, once for all requests that changed something."""
+        if self._index is None or not self.changed:
+            return
+        name, index = self._index
         self._carry_out(index)
         for type_name, row in self._types.items():
             self._txn.put(u32(index.number) + type_name.encode(), encode(row), db=self._store.types)
         index.record_bytes += self._grown
         self._txn.put(name.encode(), encode(index), db=self._store.indexes)
-        self.changed = True
 
 
 def find_index(txn: Transaction, store: Store, name: str) -> IndexRow:
