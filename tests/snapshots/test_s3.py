@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from werkzeug.serving import make_ssl_devcert
 
 from snapshots.addresses import open_bucket
 from snapshots.bucket import Bucket
@@ -398,6 +399,34 @@ def test_checksums_that_nobody_asked_for_are_not_sent(faulty: Faulty, opened: Op
     bucket.create("v1/a", BODY)
     bucket.close()
     assert "x-amz-checksum-crc32" in {name.lower() for name in faulty.seen[0].headers}
+
+
+def test_as_aws_is_asked(moto: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By TLS, and with a checksum behind each body: what is stored is the body alone. Without trust in the certificate nothing is sent."""
+    certificate = make_ssl_devcert(str(tmp_path / "tls"), host="localhost")
+    file = tmp_path / "file"
+    file.write_bytes(os.urandom(65 * MIB))
+    with faulty_store(moto, certificate) as faulty:
+        asking = faulty.store.environment | {
+            "AWS_REQUEST_CHECKSUM_CALCULATION": "when_supported",
+            "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_supported",
+        }
+        distrusting = open_bucket(faulty.store.url, asking)
+        refused_by_all(distrusting, told="check AWS_ENDPOINT_URL_S3 and AWS_CA_BUNDLE")
+        distrusting.close()
+        monkeypatch.setenv("AWS_CA_BUNDLE", certificate[0])
+        bucket = open_bucket(faulty.store.url, asking)
+        assert bucket.create("v1/a", BODY)
+        assert bucket.create("v1/a", BODY)
+        assert not bucket.create("v1/a", BODY[::-1])
+        assert bucket.get("v1/a") == BODY
+        assert bucket.get("v1/a", 5, 10) == BODY[5:15]
+        for length in (1000, 65 * MIB):
+            bucket.put_file("v1/blobs/a", file, 0, length)
+            assert bucket.get("v1/blobs/a") == file.read_bytes()[:length]
+        bucket.close()
+    trailers = {request.headers.get("X-Amz-Trailer") for request in faulty.seen if request.method == "PUT"}
+    assert trailers == {"x-amz-checksum-crc32"}
 
 
 def test_lists_that_are_not_in_order(faulty: Faulty, opened: Opened) -> None:

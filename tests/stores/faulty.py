@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import http.client
+import ssl
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
@@ -105,8 +106,8 @@ class Faulty:
 
 
 @contextmanager
-def faulty_store(behind: Store) -> Iterator[Faulty]:
-    """`faulty.store` is the way through the proxy."""
+def faulty_store(behind: Store, certificate: tuple[str, str] | None = None) -> Iterator[Faulty]:
+    """`faulty.store` is the way through the proxy; with TLS when there are files of a certificate for localhost and of its key."""
 
     class Handler(_Handler):
         address = urlsplit(behind.endpoint).netloc
@@ -116,7 +117,13 @@ def faulty_store(behind: Store) -> Iterator[Faulty]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    faulty = Faulty(msgspec.structs.replace(behind, endpoint=f"http://127.0.0.1:{server.server_port}"))
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        endpoint = f"https://localhost:{server.server_port}"
+    faulty = Faulty(msgspec.structs.replace(behind, endpoint=endpoint))
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
@@ -137,11 +144,11 @@ class _Handler(BaseHTTPRequestHandler):
     def handle_one_request(self) -> None:
         try:
             super().handle_one_request()
-        except ConnectionError:  # the client gave up: that is what some tests want
+        except (ConnectionError, ssl.SSLError):  # the client gave up: that is what some tests want
             self.close_connection = True
 
     def do(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        body = self._body()
         headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP}
         request = Request(
             str(self.client_address),
@@ -161,7 +168,17 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             request.reply(request.pass_on())
 
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = do  # noqa: N815 - names of the standard library
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = do_CONNECT = do  # noqa: N815 - names of the standard library
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        blocks = []
+        while size := int(self.rfile.readline(), 16):
+            blocks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(blocks)
 
     def _pass_on(self, headers: dict[str, str], body: bytes) -> Answer:
         connection = http.client.HTTPConnection(self.address, timeout=30)
