@@ -126,7 +126,7 @@ def carry_out(prefix: Prefix, plan: Plan) -> Pruned:
 def _kept(prefix: Prefix, manifests: Sequence[Manifest], now_us: int) -> dict[int, list[str]]:
     """Generations of checkpoints that stay, and why."""
     checkpoints = [each for each in manifests if each.kind == "checkpoint"]
-    kept = reasons(checkpoints, set(pinned(prefix, now_us)), now_us)
+    kept = _retained(checkpoints, set(pinned(prefix, now_us)), now_us)
     if manifests[-1].base_generation:
         kept.setdefault(manifests[-1].base_generation, []).append("below the newest manifest")
     for each in checkpoints:
@@ -136,6 +136,18 @@ def _kept(prefix: Prefix, manifests: Sequence[Manifest], now_us: int) -> dict[in
         base = None if is_past(reign, now_us) else window_base(reign, now_us)
         if base is not None:
             kept.setdefault(base.generation, []).append("the window begins behind it")
+    return kept
+
+
+def _retained(checkpoints: Sequence[Manifest], pins: set[int], now_us: int) -> dict[int, list[str]]:
+    """By retention, of each lineage for itself: the one that took over must not push out the last hour of the one that was left."""
+    kept: dict[int, list[str]] = {}
+    for lineage in {each.lineage for each in checkpoints}:
+        found = reasons([each for each in checkpoints if each.lineage == lineage], pins, now_us)
+        for generation, why in found.items():
+            rest = why if generation == checkpoints[-1].generation else [each for each in why if each != "newest"]
+            if rest:
+                kept[generation] = rest
     return kept
 
 
