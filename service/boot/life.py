@@ -22,6 +22,7 @@ from service.boot.arrival import Arrival, Owned
 from service.boot.chores import Chores, Schedule
 from service.boot.jobs import Job, Jobs
 from service.boot.keeper import Keeper
+from service.boot.trust import examine
 from service.engine.engine import Engine
 from service.engine.errors import Busy, Damaged, EngineError, Fatal, Invalid
 from service.engine.files import LIVE, DirectoryLock
@@ -33,7 +34,7 @@ from service.logs import event, logger
 from service.settings import Settings
 from service.telemetry import Metrics
 from snapshots.addresses import open_bucket
-from snapshots.errors import Corrupt, Fenced, Foreign, NoRoom, Refused, SnapshotError, Unreachable
+from snapshots.errors import Corrupt, Fenced, Foreign, Missing, NoRoom, Refused, SnapshotError, Unreachable
 from snapshots.prefix import Prefix
 from snapshots.start import Allowed
 from snapshots.walk import Diverged
@@ -44,6 +45,7 @@ EXIT_FAILED = 1
 EXIT_FATAL = 70
 EXIT_DAMAGED = 78
 SNAPSHOT_EXITS: dict[type[SnapshotError], int] = {
+    Missing: 3,
     Corrupt: 4,
     Fenced: 5,
     Diverged: 5,
@@ -91,6 +93,8 @@ class Boot:
         self._jobs: Jobs | None = None
         self.unfinished = ""
         """What `close` could not finish, for people."""
+        self.unsafe_store = ""
+        """Why the store does not keep what it promises, when that was accepted; empty when it does."""
         self._read_only = ""
         """Why nothing can be written although the service answers; empty when it can."""
         self._thread = threading.Thread(target=self._open, name="boot", daemon=True)
@@ -235,20 +239,14 @@ class Boot:
             self._engine.catch_up()
             return None
         bucket = open_bucket(self._settings.snapshot_url, self._settings.environment, encryption=self._settings.snapshot_encryption)
-        self._arrival = Arrival(directory, lock, Prefix(bucket), options(self._settings), self._allowed(), self._enter, self._note)
+        self.unsafe_store = examine(bucket, directory, accept=self._settings.snapshot_unsafe)
+        allowed = permissions(self._settings, self._adopt)
+        self._arrival = Arrival(directory, lock, Prefix(bucket), options(self._settings), allowed, self._enter, self._note)
         arrived = self._arrival.run()
         self._engine = arrived.engine
         if arrived.owned is None:
             self._read_only = f"the bucket {self._settings.snapshot_url} could not be reached at the start"
         return arrived.owned
-
-    def _allowed(self) -> Allowed:
-        url = self._settings.snapshot_url
-        return Allowed(
-            create=url.startswith("file:") or self._settings.snapshot_missing == "create",
-            serve_unreachable=self._settings.snapshot_unreachable == "serve",
-            adopt=self._adopt,
-        )
 
     def _keep(self, owned: Owned) -> None:
         if self._engine is None or self._arrival is None:
@@ -368,6 +366,15 @@ def options(settings: Settings) -> Options:
         exact_max_codes=settings.exact_max_codes,
         disk_free_min_bytes=settings.disk_free_min_bytes,
         keep_log=settings.snapshot_url != NO_BUCKET,
+    )
+
+
+def permissions(settings: Settings, adopt: str) -> Allowed:
+    """What the start-up table may do by itself."""
+    return Allowed(
+        create=settings.snapshot_url.startswith("file:") or settings.snapshot_missing == "create",
+        serve_unreachable=settings.snapshot_unreachable == "serve",
+        adopt=adopt,
     )
 
 
