@@ -43,8 +43,9 @@ def reference(python: Path) -> Target:
 class Server:
     """One server on one data directory, started and ended any number of times. Every process of it is in a process group of its own."""
 
-    def __init__(self, target: Target, directory: Path) -> None:
+    def __init__(self, target: Target, directory: Path, environment: dict[str, str] | None = None) -> None:
         self.target, self.directory = target, directory
+        self._environment = environment or {}
         self.port = _free_port()
         self.data = directory / "data"
         self.data.mkdir(parents=True)
@@ -54,6 +55,7 @@ class Server:
         setting = {"INDEX_URI": f"usearch://{self.data}", "HOST": "127.0.0.1", "PORT": str(self.port), "LOG_LEVEL": "info"}
         env = {key: value for key, value in os.environ.items() if not key.startswith("ISCC_SEARCH_")}
         env |= {f"ISCC_SEARCH_{key}": value for key, value in setting.items()} | {"PYTHONPATH": str(Path(__file__).parents[1])}
+        env |= self._environment
         with (self.directory / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 self.target.command, cwd=self.directory, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

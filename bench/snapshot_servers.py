@@ -1,0 +1,64 @@
+"""Our server on a bucket, for the benchmark of snapshots: the same start and stop as elsewhere, with settings and without a reference."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from bench.servers import Server, ours
+
+OPERATIONS = re.compile(r"^tidepool_store_seconds_count\{([^}]*)\} (\S+)$", re.MULTILINE)
+
+
+class Tidepool(Server):
+    """`settings` are names without prefix, `environment` is passed as it is."""
+
+    def __init__(self, directory: Path, environment: dict[str, str], **settings: object) -> None:
+        given = {f"ISCC_SEARCH_{name}": str(value) for name, value in settings.items()}
+        super().__init__(ours(), directory, environment | given)
+
+    def status(self) -> dict[str, Any]:
+        return dict(self._get("/status"))
+
+    def shipped(self) -> int:
+        """The last request that the bucket has."""
+        return int(self.status()["snapshots"]["shipped_sequence"])
+
+    def readiness(self) -> dict[str, Any]:
+        return dict(self._get("/readyz"))
+
+    def add(self, index: str, assets: list[Any]) -> None:
+        self.post(f"/indexes/{index}/assets", assets)
+
+    def lose_disk(self) -> None:
+        """The machine is gone: kill, and an empty data directory."""
+        if self.process.poll() is None:
+            self.kill()
+        shutil.rmtree(self.data)
+        self.data.mkdir()
+
+    def restart(self) -> float:
+        """Seconds from the start of the process until it is ready."""
+        started = time.perf_counter()
+        self.start()
+        self.wait_ready()
+        return time.perf_counter() - started
+
+    def operations(self) -> dict[str, int]:
+        """How often each operation of the store was called."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=30) as answer:
+            text = answer.read().decode()
+        counts: dict[str, int] = {}
+        for labels, value in OPERATIONS.findall(text):
+            name = re.findall(r'op(?:eration)?="(\w+)"', labels)[0]
+            counts[name] = counts.get(name, 0) + int(float(value))
+        return counts
+
+    def _get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
+            return json.load(answer)

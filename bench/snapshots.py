@@ -1,0 +1,322 @@
+"""Snapshots: how far the bucket is behind, what is uploaded, how fast an empty machine is back. See README.md here.
+
+The store is Ceph's RADOS gateway on loopback, or moto with `--store moto`; what a directory shows better is measured on a directory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import random
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from statistics import median
+
+import msgspec
+import numpy as np
+
+from bench.schedule import amplification, replay_rate
+from bench.snapshot_servers import Tidepool
+from snapshots.addresses import open_bucket
+from snapshots.paths import BLOBS
+from tests.corpus import Corpus
+from tests.stores import Store, ceph_store, moto_store
+
+LAG_ASSETS_PER_S = 200
+LAG_BATCH = 10
+MiB = 1 << 20
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """One measured value, and the bar that it has to pass, where there is one."""
+
+    name: str
+    value: float
+    unit: str
+    bar: float | None = None
+    more_is_better: bool = False
+
+    @property
+    def passed(self) -> bool | None:
+        if self.bar is None:
+            return None
+        return self.value >= self.bar if self.more_is_better else self.value <= self.bar
+
+
+def main() -> None:
+    arguments = _arguments()
+    chosen = arguments.only.split(",") if arguments.only else list(PARTS)
+    stores: dict[str, Callable[[], AbstractContextManager[Store]]] = {"ceph": ceph_store, "moto": moto_store}
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory(prefix="tidepool-bench-", dir=arguments.directory) as name, stores[arguments.store]() as store:
+        for part in chosen:
+            folder = Path(name) / part
+            folder.mkdir()
+            measured = PARTS[part](folder, store, arguments)
+            for figure in measured:
+                print(line(figure), flush=True)
+            figures += measured
+            shutil.rmtree(folder)
+    if arguments.out is not None:
+        arguments.out.write_bytes(msgspec.json.format(msgspec.json.encode(figures)))
+    sys.exit(0 if all(figure.passed is not False for figure in figures) else 1)
+
+
+def line(figure: Figure) -> str:
+    """A row of a markdown table."""
+    bar = "" if figure.bar is None else f"{'≥' if figure.more_is_better else '≤'} {figure.bar:g}: {'met' if figure.passed else 'MISSED'}"
+    return f"| {figure.name} | {figure.value:.4g} {figure.unit} | {bar} |"
+
+
+def lag(folder: Path, store: Store, arguments: argparse.Namespace) -> list[Figure]:
+    """From the answer to a write until the bucket has it, under steady writing."""
+    server = Tidepool(folder, store.environment, SNAPSHOT_URL=store.url, SNAPSHOT_MISSING="create")
+    seconds = arguments.lag_seconds
+    corpus = Corpus(1, clusters=LAG_ASSETS_PER_S * seconds // 20, per_cluster=20)
+    answered: list[float] = []
+    seen: list[tuple[float, int]] = []
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.is_set():
+            seen.append((time.perf_counter(), server.shipped()))
+            stop.wait(0.02)
+
+    try:
+        server.restart()
+        server.post("/indexes", {"name": "lag"})
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        started = time.perf_counter()
+        for number, batch in enumerate(corpus.batches(LAG_BATCH)):
+            time.sleep(max(0.0, started + number * LAG_BATCH / LAG_ASSETS_PER_S - time.perf_counter()))
+            server.add("lag", batch)
+            answered.append(time.perf_counter())
+        while not seen or seen[-1][1] < len(answered) + 1:
+            time.sleep(0.05)
+        stop.set()
+        watcher.join()
+    finally:
+        server.end()
+    times, numbers = np.array([at for at, _ in seen]), np.array([number for _, number in seen])
+    first = np.searchsorted(numbers, np.arange(len(answered)) + 2)  # request 1 made the index
+    lags = np.maximum(0.0, times[first] - np.array(answered))
+    return [
+        Figure("lag of the bucket, p50", float(np.percentile(lags, 50)), "s", 1.0),
+        Figure("lag of the bucket, p99", float(np.percentile(lags, 99)), "s", 5.0),
+        Figure("lag of the bucket, most", float(lags.max()), "s"),
+    ]
+
+
+def uploads(folder: Path, _: Store, arguments: argparse.Namespace) -> list[Figure]:
+    """Bytes uploaded for each byte of log over an hour of the schedule, without the first base."""
+    ratio, checkpoints, log_bytes = amplification(folder, assets=arguments.assets)
+    return [
+        Figure(f"bytes uploaded for a byte of log, {arguments.assets} assets, {log_bytes / MiB:.0f} MiB of log", ratio, "", 3.0),
+        Figure("checkpoints in that hour", checkpoints, ""),
+    ]
+
+
+def replay(folder: Path, _: Store, arguments: argparse.Namespace) -> list[Figure]:
+    """The log through the engine's own write path."""
+    rate, per_s = replay_rate(folder, assets=arguments.assets)
+    worst = 64 * MiB / per_s
+    return [
+        Figure("replay", rate, "assets/s", 20_000, more_is_better=True),
+        Figure("replay of the most log before a checkpoint is due, small base (64 MiB)", worst, "s"),
+    ]
+
+
+def restore(folder: Path, store: Store, arguments: argparse.Namespace) -> list[Figure]:
+    """An empty machine and a fresh base of about `--gigabytes`."""
+    url = store.url
+    server = Tidepool(folder, store.environment, SNAPSHOT_URL=url, SNAPSHOT_MISSING="create", MAX_BODY_BYTES=256 * MiB)
+    try:
+        server.restart()
+        server.post("/indexes", {"name": "big"})
+        _fill(server, arguments.gigabytes)
+        server.post("/snapshots", {})
+        stopping = server.stop()
+        size = (server.data / "live" / "data.mdb").stat().st_size
+        copied, hashed = _copy_rate(server.data / "live" / "data.mdb", folder / "copy"), _hash_rate(server.data / "live" / "data.mdb")
+        network = median(_download_rate(url, store) for _ in range(3))
+        ready = []
+        for _ in range(3):
+            server.lose_disk()
+            ready.append(server.restart())
+    finally:
+        server.end()
+    slowest = min(copied, hashed, network)
+    took = median(ready)
+    return [
+        Figure("bytes of the base", size / MiB, "MiB"),
+        Figure("cp and fsync", copied / MiB, "MiB/s"),
+        Figure("SHA-256", hashed / MiB, "MiB/s"),
+        Figure("download from the store, 16 at a time", network / MiB, "MiB/s"),
+        Figure("from an empty disk to ready", took, "s", size / slowest + 5),
+        Figure("the same as a rate, against the slowest of the three", size / took / slowest, "", 0.8, more_is_better=True),
+        Figure("SIGTERM to exit", stopping, "s", 30),
+    ]
+
+
+def cold(folder: Path, store: Store, _: argparse.Namespace) -> list[Figure]:
+    """A small index on an empty machine: the log alone, and with a base."""
+    server = Tidepool(folder, store.environment, SNAPSHOT_URL=store.url, SNAPSHOT_MISSING="create")
+    figures = []
+    try:
+        server.restart()
+        server.post("/indexes", {"name": "small"})
+        for batch in Corpus(2, clusters=500, per_cluster=20).batches(100):
+            server.add("small", batch)
+        server.stop()
+        for name in ("from the log", "from a base"):
+            times = []
+            for _ in range(3):
+                server.lose_disk()
+                times.append(server.restart())
+            figures.append(Figure(f"cold start with 10,000 assets, {name}", median(times), "s", 3.0))
+            server.post("/snapshots", {})
+    finally:
+        server.end()
+    return figures
+
+
+def searching(folder: Path, _: Store, arguments: argparse.Namespace) -> list[Figure]:
+    """Search while checkpoints are made into a directory, one after the other."""
+    server = Tidepool(folder, {})
+    corpus = Corpus(3, clusters=arguments.assets // 20, per_cluster=20)
+    try:
+        server.restart()
+        server.post("/indexes", {"name": "busy"})
+        for batch in corpus.batches(1000):
+            server.add("busy", batch)
+        queries = [{"units": asset["units"]} for asset in next(corpus.batches(500))]
+        quiet, busy = [], []
+        for _ in range(3):
+            quiet += _search_times(server, queries, arguments.search_seconds, lambda: None)
+            busy += _search_times(server, queries, arguments.search_seconds, lambda: server.post("/snapshots", {}))
+    finally:
+        server.end()
+    quiet_ms, busy_ms = float(np.percentile(quiet, 99)) * 1000, float(np.percentile(busy, 99)) * 1000
+    return [
+        Figure("search p99", quiet_ms, "ms"),
+        Figure("search p99 during checkpoints", busy_ms, "ms"),
+        Figure("the same as a ratio", busy_ms / quiet_ms, "", 1.5),
+    ]
+
+
+def idle(folder: Path, store: Store, arguments: argparse.Namespace) -> list[Figure]:
+    """What the store is asked while nothing changes."""
+    server = Tidepool(folder, store.environment, SNAPSHOT_URL=store.url, SNAPSHOT_MISSING="create", SNAPSHOT_INTERVAL=5)
+    try:
+        server.restart()
+        server.post("/indexes", {"name": "idle"})
+        time.sleep(3)
+        before = server.operations()
+        time.sleep(arguments.idle_seconds)
+        after = server.operations()
+    finally:
+        server.end()
+    grown = {name: after[name] - before.get(name, 0) for name in after}
+    writing = sum(grown.get(name, 0) for name in ("create", "replace", "put_file", "delete", "list"))
+    return [
+        Figure(f"requests that write or list in {arguments.idle_seconds} idle seconds", writing, "", 0),
+        Figure("requests that ask", grown.get("head", 0) + grown.get("get", 0), ""),
+    ]
+
+
+def _fill(server: Tidepool, gigabytes: float) -> None:
+    """Assets with much metadata: bytes, not work."""
+    chance = random.Random(4)
+    corpus = Corpus(4, clusters=max(1, int(gigabytes * 500)), per_cluster=20)
+    for batch in corpus.batches(100):
+        for asset in batch:
+            asset["metadata"] = {"name": chance.randbytes(50_000).hex()}
+        server.add("big", batch)
+
+
+def _copy_rate(source: Path, target: Path) -> float:
+    started = time.perf_counter()
+    shutil.copyfile(source, target)
+    with target.open("rb") as file:
+        os.fsync(file.fileno())
+    rate = source.stat().st_size / (time.perf_counter() - started)
+    target.unlink()
+    return rate
+
+
+def _hash_rate(path: Path) -> float:
+    started = time.perf_counter()
+    with path.open("rb") as file:
+        hashlib.file_digest(file, "sha256")
+    return path.stat().st_size / (time.perf_counter() - started)
+
+
+def _download_rate(url: str, store: Store) -> float:
+    """Everything under blobs, in ranges of 16 MiB, thrown away."""
+    bucket = open_bucket(url, store.environment)
+    ranges = [(entry.key, start) for entry in bucket.list(BLOBS) for start in range(0, entry.size, 16 * MiB)]
+    started = time.perf_counter()
+    with ThreadPoolExecutor(16) as pool:
+        size = sum(pool.map(lambda part: len(bucket.get(part[0], part[1], 16 * MiB)), ranges))
+    rate = size / (time.perf_counter() - started)
+    bucket.close()
+    return rate
+
+
+def _search_times(server: Tidepool, queries: list[object], seconds: float, beside: Callable[[], object]) -> list[float]:
+    stop = threading.Event()
+
+    def repeat() -> None:
+        while not stop.is_set():
+            beside()
+            stop.wait(0.05)
+
+    worker = threading.Thread(target=repeat)
+    worker.start()
+    times = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        started = time.perf_counter()
+        server.post("/indexes/busy/search?limit=10", queries[len(times) % len(queries)])
+        times.append(time.perf_counter() - started)
+    stop.set()
+    worker.join()
+    return times
+
+
+PARTS: dict[str, Callable[[Path, Store, argparse.Namespace], list[Figure]]] = {
+    "lag": lag,
+    "uploads": uploads,
+    "replay": replay,
+    "restore": restore,
+    "cold": cold,
+    "searching": searching,
+    "idle": idle,
+}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", choices=("ceph", "moto"), default="ceph")
+    parser.add_argument("--only", help=f"parts, separated by commas: {', '.join(PARTS)}")
+    parser.add_argument("--lag-seconds", type=int, default=120)
+    parser.add_argument("--idle-seconds", type=int, default=600)
+    parser.add_argument("--search-seconds", type=float, default=10.0)
+    parser.add_argument("--assets", type=int, default=100_000)
+    parser.add_argument("--gigabytes", type=float, default=1.0)
+    parser.add_argument("--directory", type=Path, help="where the data stands")
+    parser.add_argument("--out", type=Path, help="JSON of all figures")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
