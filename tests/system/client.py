@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -30,9 +31,10 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """One keep-alive connection, opened when it is needed. Used by one thread."""
+    """One keep-alive connection, opened when it is needed. Used by one thread. `headers` go with every request."""
 
-    def __init__(self, port: int, timeout_s: float = TIMEOUT_SECONDS) -> None:
+    def __init__(self, port: int, timeout_s: float = TIMEOUT_SECONDS, headers: Mapping[str, str] | None = None) -> None:
+        self._headers = dict(headers or {})
         self._connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
 
     def __enter__(self) -> Self:
@@ -49,7 +51,7 @@ class Client:
         payload = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         self._connect()
         try:
-            self._connection.request(method, path, payload, {"content-type": "application/json"} if payload else {})
+            self._connection.request(method, path, payload, {**self._headers, **({"content-type": "application/json"} if payload else {})})
             answer = self._connection.getresponse()
             text = answer.read()
         except (OSError, http.client.HTTPException) as error:

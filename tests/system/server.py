@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,16 +22,23 @@ START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 POLL_SECONDS = 0.005
 PREFIX = "ISCC_SEARCH_"
+NOT_OURS = (PREFIX, "AWS_", "TIDEPOOL_", "BUCKET_NAME")
+"""Variables of whoever runs the tests that must not reach the service."""
 
 
 class Server:
     """One data directory and the process that serves it. `settings` are names without prefix: `Server(path, SEGMENT_CODES=64)`.
 
-    The log stands beside the directory and keeps growing over restarts.
+    The log stands beside the directory and keeps growing over restarts. `environment` (variables under their own names) and
+    `arguments` (of `serve`) may be changed between two starts.
     """
 
-    def __init__(self, directory: Path, **settings: object) -> None:
+    def __init__(
+        self, directory: Path, *, environment: Mapping[str, str] | None = None, arguments: Sequence[str] = (), **settings: object
+    ) -> None:
         self.directory = directory
+        self.environment = dict(environment or {})
+        self.arguments = list(arguments)
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
         self.process: subprocess.Popen[bytes]
@@ -54,7 +61,7 @@ class Server:
         """Returns at once; `wait_ready` waits."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service", "serve"],
+                [sys.executable, "-m", "service", "serve", *self.arguments],
                 cwd=self.directory.parent,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
@@ -112,10 +119,10 @@ class Server:
             return False
 
     def _environment(self) -> dict[str, str]:
-        clean = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+        clean = {name: value for name, value in os.environ.items() if not name.upper().startswith(NOT_OURS)}
         ours = {"INDEX_URI": f"usearch://{self.directory}", "HOST": HOST, "PORT": self.port, **self._settings}
         given = {PREFIX + name: str(value) for name, value in ours.items()}
-        return {**clean, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **given}
+        return {**clean, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **given, **self.environment}
 
 
 def free_port() -> int:
