@@ -20,6 +20,7 @@ from snapshots.log import START, Header, Place, Row, freeze
 from snapshots.manifest import EMPTY_LOG, File, Manifest, Parent
 from snapshots.paths import blob_key, log_key, manifest_key
 from snapshots.prefix import Prefix
+from snapshots.publish import YOUNG_S
 
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
@@ -105,11 +106,16 @@ class Maker:
         return made
 
     def store(self, path: str, body: bytes, at_us: int) -> File:
-        """The blobs of a file. One that is there already is written again, and young."""
+        """The blobs of a file, as a checkpoint uploads them: one that the newest manifest names or that is young is not written again."""
         pieces = [body[start : start + PIECE_BYTES] for start in range(0, len(body), PIECE_BYTES)]
+        known = self.newest.pieces if self.manifests else set()
         for piece in pieces:
-            self.bucket.replace(blob_key(sha256(piece)), piece)
-            self.date(blob_key(sha256(piece)), at_us)
+            key = blob_key(sha256(piece))
+            there = self.bucket.head(key)
+            if sha256(piece) in known or (there is not None and at_us / 1e6 - there.modified_s < YOUNG_S):
+                continue
+            self.bucket.replace(key, piece)
+            self.date(key, at_us)
         return File(path, len(body), [sha256(piece) for piece in pieces], PIECE_BYTES)
 
     def fence(self, at_us: int) -> Place:
