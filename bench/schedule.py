@@ -1,4 +1,4 @@
-"""The engine and the keeper in this process, with a clock that jumps: what an hour uploads, how fast the log is replayed.
+"""The engine and the keeper in this process, with a clock that jumps: what an hour uploads, how fast the log is replayed."""
 
 from __future__ import annotations
 
