@@ -17,7 +17,7 @@ from service.engine.store import Store, Transaction, log_heads, number_of, put_s
 
 TRIM_ROWS = 2_000
 """Rows that one transaction deletes: a commit must not wait for more. A group that writes many deletes up to twice as many."""
-IDLE_S = 2.0
+IDLE_S = 1.0
 """So long after the last commit and the last release the background deletes what no commit took with it."""
 
 
