@@ -11,7 +11,7 @@ import pytest
 from snapshots.addresses import open_bucket
 from snapshots.bucket import Bucket, Entry
 from snapshots.directory import DirectoryBucket
-from snapshots.errors import Unreachable
+from snapshots.errors import Refused, Unreachable
 from snapshots.probe import SKEW_MAX_S, probe
 from tests.stores import rclone_store, swift_store
 
@@ -60,6 +60,11 @@ class Weak(DirectoryBucket):
         self._first.setdefault(key, body)
         super().replace(key, body)
 
+    def delete(self, key: str) -> bool:
+        if "forbidden" in self._faults:
+            raise Refused("AccessDenied")
+        return super().delete(key)
+
     def list(self, prefix: str, after: str = "") -> Iterator[Entry]:
         return iter(()) if "unlisted" in self._faults else super().list(prefix, after)
 
@@ -90,6 +95,13 @@ def test_clocks_that_differ_are_a_warning(tmp_path: Path, fault: str, sign: int)
     assert findings.refusal() is None
     assert findings.skew_s == pytest.approx(sign * (SKEW_MAX_S + 60), abs=10)
     assert findings.warnings() == [f"the clocks of this machine and of the store differ by {abs(findings.skew_s):.0f} s"]
+
+
+def test_without_permission_to_delete(tmp_path: Path) -> None:
+    """A warning: such a store holds snapshots, and all of them for ever."""
+    findings = probe(Weak(tmp_path / "bucket", "forbidden"))
+    assert findings.refusal() is None
+    assert findings.warnings() == ["objects cannot be deleted, so nothing is ever pruned: AccessDenied"]
 
 
 class Away(DirectoryBucket):
