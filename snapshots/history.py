@@ -204,7 +204,7 @@ def _oldest(prefix: Prefix, manifests: Sequence[Manifest]) -> int | None:
     for reign in reversed(reigns(manifests)):
         span = log_span(prefix, reign.lineage)
         first = min((each.base_time_us for each in bases(reign.manifests) if span.goes_on(each.log)), default=None)
-        if first is None:
+        if first is None or not span.goes_on(reign.manifests[-1].log):
             break
         oldest = max(first, reign.from_us)
         if oldest > reign.from_us or not reign.adjoins:

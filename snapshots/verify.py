@@ -192,7 +192,7 @@ class _Chain:
             return
         start = min(starts, key=lambda place: place.number)
         progress.begin("reading the log", 0)
-        end = self._walk(newest.lineage, start, {place.number: place for place in starts}, progress)
+        end = self._walk(newest.lineage, start, {(place.number, place.digest, place.sequence) for place in starts}, progress)
         if end.number < span.tail and not self.problems:
             self.problems.append(f"log object is missing key={log_key(newest.lineage, end.number + 1)}")
         last = max(each.base_sequence for each in ours)
@@ -216,7 +216,7 @@ class _Chain:
         what = f"log objects between {number} and {span.first} are missing" if span.tail > number else f"the log ends at {span.tail}"
         return f"{what}, generation {manifest.generation} needs all behind {number} lineage={span.lineage}: {meaning}"
 
-    def _walk(self, lineage: str, start: Place, places: dict[int, Place], progress: Progress) -> Place:
+    def _walk(self, lineage: str, start: Place, named: set[tuple[int, str, int]], progress: Progress) -> Place:
         """The end of the chain, or where it broke."""
         end = start
         try:
@@ -224,8 +224,7 @@ class _Chain:
                 end = found.place
                 self.objects, self.rows, self.bytes = self.objects + 1, self.rows + found.header.rows, self.bytes + found.size
                 progress.add(found.size)
-                named = places.get(end.number)
-                if named is not None and (named.digest, named.sequence) != (end.digest, end.sequence):
+                if any(number == end.number and rest != [end.digest, end.sequence] for number, *rest in named):
                     self.problems.append(f"a manifest names another log object than is there key={log_key(lineage, end.number)}")
         except Corrupt as error:
             self.problems.append(str(error))

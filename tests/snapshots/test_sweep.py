@@ -287,7 +287,7 @@ STEPS = st.lists(st.tuples(st.sampled_from(WHAT), st.integers(0, 30 * 60), st.in
 
 
 @given(STEPS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_any_history(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int]]) -> None:
     """Whatever happened: no checkpoint that is there lacks a blob, and in the end all that nobody names is gone.
 
