@@ -9,7 +9,7 @@ from litestar.exceptions import MethodNotAllowedException
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
-from service.api import assets, health, indexes, search, web
+from service.api import assets, health, indexes, search, snapshots, web
 from service.api.access import Access, Limits
 from service.api.auth import key_guard
 from service.api.body import Bodies
@@ -32,7 +32,7 @@ def create_router(access: Access, bounds: Limits, secret: str | None) -> Litesta
     guards = [] if secret is None else [key_guard(secret)]
     bodies = Bodies(access, bounds.read_queue_bytes)
     guarded = [part.routes(access, bodies, bounds, guards) for part in (indexes, assets, search)]
-    handlers = [*itertools.chain(*guarded), *health.routes(access), *web.routes(bounds)]
+    handlers = [*itertools.chain(*guarded), *snapshots.routes(access, guards), *health.routes(access), *web.routes(bounds)]
     return Litestar(
         route_handlers=[*_without_options(handlers), *handlers],
         exception_handlers=exception_handlers(),

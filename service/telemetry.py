@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -24,8 +25,13 @@ COMMIT_REQUESTS = "tidepool_commit_requests"
 COMMIT_SECONDS = "tidepool_commit_seconds"
 READY = "tidepool_ready"
 EVENTS = "tidepool_engine_events"
+STATE = "tidepool_state"
+BUCKET_SECONDS = "tidepool_bucket_seconds"
 MEMORY = "tidepool_memory_bytes"
 ENGINE_PREFIX = "tidepool_engine_"
+PREFIX = "tidepool_"
+
+STATES = ("restoring", "opening", "catching-up", "ready", "draining", "failed")
 
 ENGINE_GAUGES = {
     "sequence": "Number of the last committed request.",
@@ -55,7 +61,47 @@ ENGINE_COUNTERS = {
     "background_failures": "Steps of background work that failed and were tried again.",
 }
 """Members that only grow while the process lives."""
+SNAPSHOT_GAUGES = {
+    "snapshot_last_success_timestamp_seconds": (
+        "When the newest checkpoint was made; of one that an earlier process made, when the last write in it was committed."
+    ),
+    "snapshot_lag_seconds": "Age of the oldest write that is not in the bucket.",
+    "snapshot_lag_rows": "Writes that are not in the bucket.",
+    "snapshot_backlog_bytes": "Bytes of writes that are not in the bucket.",
+    "snapshot_generation": "Number of the newest manifest.",
+    "snapshot_epoch": "How many processes have owned the bucket's data so far.",
+    "snapshot_unsafe_store": "1 when the store does not keep what it promises and is used all the same.",
+    "restore_duration_seconds": "Time of the restore at this start, until the data was in its place.",
+    "verify_last_success_timestamp_seconds": "When a part of the bucket was last read, if nothing was wrong with it.",
+    "drill_last_success_timestamp_seconds": "When the last restore on trial ended, if nothing was wrong with it.",
+    "remote_objects": "Blobs in the bucket, when it was last pruned.",
+    "remote_bytes": "Bytes of blobs in the bucket, when it was last pruned.",
+    "orphan_objects": "Blobs that no manifest named, when the bucket was last pruned.",
+    "lmdb_stale_readers": "Places of readers in LMDB that ended without a word, freed since the start.",
+    "disk_free_bytes": "Room on the disk of the data.",
+}
+"""Figures of snapshots and of the disk that go up and down. Those of the bucket are what this process knows without asking it."""
+SNAPSHOT_COUNTERS = {
+    "snapshot_upload_bytes": "Bytes of checkpoints that were sent.",
+    "snapshot_dedup_bytes": "Bytes of checkpoints that the bucket had already.",
+    "snapshot_log_objects": "Log objects that were shipped.",
+    "snapshot_log_rows": "Writes that were shipped.",
+    "snapshot_log_bytes": "Bytes of log objects that were shipped.",
+    "snapshot_fenced": "Times that another process was found to own the bucket's data. This one then ends.",
+    "restore_bytes": "Bytes of the files that were restored at this start.",
+    "verify_failures": "Checks that found the bucket damaged, also by earlier processes.",
+    "drill_failures": "Restores on trial that gave something else than the index, also by earlier processes.",
+    "gc_deleted": "Objects that pruning deleted, also by earlier processes.",
+}
+"""Figures that only grow."""
+SNAPSHOT_LABELLED_GAUGES = {"snapshot_duration_seconds": ("phase", "Time of the phases of the last checkpoint.")}
+SNAPSHOT_LABELLED_COUNTERS = {
+    "snapshot_uploads": ("result", "Checkpoints by how they ended."),
+    "snapshot_errors": ("op", "What failed and is tried again: shipping the log, a checkpoint, pruning and checks."),
+}
+"""Figures with one label, and its name."""
 
+_BUCKET_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _MEMORY_LINE = re.compile(r"^(RssAnon|RssFile|VmSwap):\s+(\d+) kB", re.MULTILINE)
@@ -82,6 +128,13 @@ class Metrics:
         self._events = Counter(
             EVENTS, "What the engine did by itself: files rebuilt, segments sealed, graphs built.", ["event"], registry=self.registry
         )
+        self._bucket_seconds = Histogram(
+            BUCKET_SECONDS,
+            "Time of calls of the bucket, with what was tried again.",
+            ["op", "result"],
+            buckets=_BUCKET_SECONDS,
+            registry=self.registry,
+        )
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -99,35 +152,55 @@ class Metrics:
     def count_event(self, event: str) -> None:
         self._events.labels(event).inc()
 
-    def watch(self, lanes: Callable[[], Mapping[str, int]], ready: Callable[[], bool], engine: Callable[[], Mapping[str, int]]) -> None:
-        """Values that are read when somebody asks for them."""
-        self.registry.register(_Observed(lanes, ready, engine))
+    def count_bucket(self, operation: str, result: str, seconds: float) -> None:
+        self._bucket_seconds.labels(operation, result).observe(seconds)
+
+    def watch(
+        self,
+        lanes: Callable[[], Mapping[str, int]],
+        state: Callable[[], str],
+        engine: Callable[[], Mapping[str, int]],
+        snapshots: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        """Values that are read when somebody asks for them. `state` is one of STATES. A figure that is None is left out."""
+        self.registry.register(_Observed(lanes, state, engine, snapshots))
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
 
 
 class _Observed(Collector):
-    def __init__(self, lanes: Callable[[], Mapping[str, int]], ready: Callable[[], bool], engine: Callable[[], Mapping[str, int]]) -> None:
+    def __init__(
+        self,
+        lanes: Callable[[], Mapping[str, int]],
+        state: Callable[[], str],
+        engine: Callable[[], Mapping[str, int]],
+        snapshots: Callable[[], Mapping[str, Any]],
+    ) -> None:
         self._lanes = lanes
-        self._ready = ready
+        self._state = state
         self._engine = engine
+        self._snapshots = snapshots
 
     def describe(self) -> Iterable[Metric]:
         """Nothing in advance: registering must not ask the engine."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        yield GaugeMetricFamily(READY, "1 when every acknowledged asset is served.", float(self._ready()))
+        state = self._state()
+        yield GaugeMetricFamily(READY, "1 when every acknowledged asset is served.", float(state == "ready"))
+        yield _labelled(STATE, "1 for the state of the process, 0 for the others.", "state", {name: name == state for name in STATES})
         yield _labelled(LANE_DEPTH, "Requests that wait or run in a lane.", "lane", self._lanes())
         yield _labelled(MEMORY, "Memory of the process by kind.", "kind", memory())
-        figures = self._engine()
-        for name, words in ENGINE_GAUGES.items():
+        yield from _plain(ENGINE_PREFIX, self._engine(), ENGINE_GAUGES, ENGINE_COUNTERS)
+        figures = {name: value for name, value in self._snapshots().items() if value is not None}
+        yield from _plain(PREFIX, figures, SNAPSHOT_GAUGES, SNAPSHOT_COUNTERS)
+        for name, (label, words) in SNAPSHOT_LABELLED_GAUGES.items():
             if name in figures:
-                yield GaugeMetricFamily(ENGINE_PREFIX + name, words, figures[name])
-        for name, words in ENGINE_COUNTERS.items():
+                yield _labelled(PREFIX + name, words, label, figures[name])
+        for name, (label, words) in SNAPSHOT_LABELLED_COUNTERS.items():
             if name in figures:
-                yield CounterMetricFamily(ENGINE_PREFIX + name, words, figures[name])
+                yield _counted(PREFIX + name, words, label, figures[name])
 
 
 def memory() -> dict[str, int]:
@@ -135,7 +208,23 @@ def memory() -> dict[str, int]:
     return {_MEMORY_KINDS[name]: int(kib) * 1024 for name, kib in _MEMORY_LINE.findall(Path("/proc/self/status").read_text("ascii"))}
 
 
-def _labelled(name: str, words: str, label: str, values: Mapping[str, int]) -> GaugeMetricFamily:
+def _plain(prefix: str, figures: Mapping[str, Any], gauges: Mapping[str, str], counters: Mapping[str, str]) -> Iterable[Metric]:
+    for name, words in gauges.items():
+        if name in figures:
+            yield GaugeMetricFamily(prefix + name, words, figures[name])
+    for name, words in counters.items():
+        if name in figures:
+            yield CounterMetricFamily(prefix + name, words, figures[name])
+
+
+def _counted(name: str, words: str, label: str, values: Mapping[str, float]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, words, labels=[label])
+    for value_label, value in values.items():
+        family.add_metric([value_label], value)
+    return family
+
+
+def _labelled(name: str, words: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, words, labels=[label])
     for value_label, value in values.items():
         family.add_metric([value_label], value)

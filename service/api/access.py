@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from service.api.schema_snapshots import SnapshotCreated, SnapshotDetail, SnapshotDrill, SnapshotGeneration, SnapshotStatus
 from service.engine.engine import Engine
 from service.engine.requests import Answer, Request
 
@@ -27,6 +28,26 @@ class State(msgspec.Struct, frozen=True):
     eta_s: float | None = None
 
 
+class Snapshots(Protocol):
+    """The way to the bucket. Called on the event loop. Everything but `status` asks the bucket, and raises Busy while this process does
+    not own it or it cannot be reached."""
+
+    def status(self) -> SnapshotStatus:
+        """Never waits."""
+
+    def generations(self) -> Awaitable[list[SnapshotGeneration]]:
+        """From the oldest to the newest."""
+
+    def generation(self, number: int) -> Awaitable[SnapshotDetail]:
+        """Raises NotFound."""
+
+    def create(self) -> Awaitable[SnapshotCreated]:
+        """Makes a checkpoint now. Raises Busy while another one is made."""
+
+    def drill(self) -> Awaitable[SnapshotDrill]:
+        """A restore on trial; may take minutes. Raises Conflict while another one runs."""
+
+
 class Access(Protocol):
     """The way to the engine. Called on the event loop."""
 
@@ -39,6 +60,10 @@ class Access(Protocol):
 
     def write(self, request: Request, size: int, *, remote: bool | None = None) -> Awaitable[Answer]:
         """Commits the request, whose body had `size` bytes; with `remote` the bucket has it too. Raises NotReady, Busy, or a refusal."""
+
+    @property
+    def snapshots(self) -> Snapshots | None:
+        """None when there is no bucket."""
 
     def metrics(self) -> Awaitable[bytes]:
         """The text for Prometheus, whatever the state is."""

@@ -13,6 +13,7 @@ from litestar.types import Guard
 from service.api import decode, render
 from service.api.access import Access, Limits
 from service.api.body import Bodies, Bound
+from service.api.durability import wants_remote
 from service.api.indexes import index_name
 from service.api.reply import Reply, empty_reply, json_reply
 from service.api.schema import IsccAddResult
@@ -26,10 +27,11 @@ def routes(access: Access, bodies: Bodies, limits: Limits, guards: list[Guard]) 
 
     @post("/indexes/{name:str}/assets", guards=guards)
     async def add_assets(request: Request[Any, Any, Any]) -> Reply:
+        remote = wants_remote(request)
         wanted, size = await bodies.read(request, bound, partial(_decode, index_name(request), limits))
         if not wanted.assets:
             return json_reply(201, b"[]")
-        return json_reply(201, _results(wanted, await access.write(wanted, size)))
+        return json_reply(201, _results(wanted, await access.write(wanted, size, remote=remote)))
 
     @get("/indexes/{name:str}/assets/{iscc_id:str}", guards=guards)
     async def get_asset(request: Request[Any, Any, Any]) -> Reply:
@@ -37,8 +39,9 @@ def routes(access: Access, bodies: Bodies, limits: Limits, guards: list[Guard]) 
 
     @delete("/indexes/{name:str}/assets/{iscc_id:str}", status_code=200, guards=guards)
     async def delete_asset(request: Request[Any, Any, Any]) -> Reply:
+        remote = wants_remote(request)
         wanted = await access.read(partial(_to_delete, index_name(request), _asset_id(request)))
-        await access.write(wanted, len(wanted.key))
+        await access.write(wanted, len(wanted.key), remote=remote)
         return empty_reply(204)
 
     return [add_assets, get_asset, delete_asset]

@@ -41,7 +41,69 @@ SEARCH_RESULT: Json = {
     ],
     "chunk_matches": [],
 }
-STATUS: Json = {"version": "0.1.0", "mode": "normal", "network": None, "state": "ready", "reason": ""}
+SNAPSHOTS: Json = {
+    "bucket": "s3://bucket/prefix",
+    "kind": "s3",
+    "protection": "object storage: protects against damaged files, against mistakes, and against losing the disk or the machine",
+    "durability": "local",
+    "owner": True,
+    "unsafe_store": None,
+    "trouble": None,
+    "lag_seconds": 0.4,
+    "lag_rows": 2,
+    "backlog_bytes": 1930,
+    "sequence": 4711,
+    "shipped_sequence": 4709,
+    "lineage": "8f14e45fceea167a5a36dedd4bea2543",
+    "epoch": 3,
+    "generation": 4,
+    "checkpoint": {"generation": 4, "sequence": 4096, "time": "2026-11-20T10:15:00.123456Z"},
+    "oldest_restorable": "2026-11-19T10:15:00Z",
+    "verified": {"generation": 4, "time": "2026-11-20T10:30:00Z", "ok": True, "problems": []},
+    "drill": None,
+}
+GENERATION: Json = {
+    "generation": 4,
+    "kind": "checkpoint",
+    "created": "2026-11-20T10:15:02.5Z",
+    "lineage": "8f14e45fceea167a5a36dedd4bea2543",
+    "epoch": 3,
+    "base_generation": 4,
+    "base_sequence": 4096,
+    "base_time": "2026-11-20T10:15:00.123456Z",
+    "bytes": 73728,
+    "counts": {"indexes": 1, "assets": 1, "assets/photos": 1},
+    "pinned_by": [],
+    "restorable": True,
+    "replayable": True,
+}
+CREATED: Json = {
+    **GENERATION,
+    "uploaded_bytes": 73728,
+    "known_bytes": 0,
+    "seconds": {"copy": 0.01, "hash": 0.001, "upload": 0.05, "publish": 0.02},
+}
+DETAIL: Json = {
+    **GENERATION,
+    "writer": "c9f0f895fb98ab9159f51fd0297e236d",
+    "host": "machine-1",
+    "log_number": 17,
+    "log_sequence": 4090,
+    "engine": {"format": "1", "lmdb": "0.9.36"},
+    "parent": None,
+    "files": [{"path": "data.mdb", "bytes": 73728, "pieces": ["2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"]}],
+}
+DRILL: Json = {
+    "generation": 4,
+    "sequence": 4711,
+    "time": "2026-11-20T10:40:00Z",
+    "ok": True,
+    "problems": [],
+    "queries": 16,
+    "bytes": 73728,
+    "seconds": 0.31,
+}
+STATUS: Json = {"version": "0.1.0", "mode": "normal", "network": None, "state": "ready", "reason": "", "snapshots": SNAPSHOTS}
 SERVICE: Json = {
     "title": "Tidepool",
     "description": "Similarity search for ISCC codes",
@@ -50,7 +112,15 @@ SERVICE: Json = {
     "mode": "normal",
     "network": None,
 }
-NOT_READY: Json = {"status": "not_ready", "state": "opening", "reason": "the data directory is being opened"}
+NOT_READY: Json = {
+    "status": "not_ready",
+    "state": "restoring",
+    "reason": "generation 4 of s3://bucket/prefix is being fetched",
+    "phase": "fetching",
+    "bytes_done": 134217728,
+    "bytes_total": 1073741824,
+    "eta_s": 12.5,
+}
 
 BAD_ID: Json = {"detail": "Asset must have iscc_id field when adding to index"}
 TOO_LARGE: Json = {"detail": "the body is larger than 33554432 bytes: send less in one request, or raise ISCC_SEARCH_MAX_BODY_BYTES"}

@@ -13,6 +13,7 @@ from litestar.types import Guard
 from service.api import decode, render
 from service.api.access import Access, Limits
 from service.api.body import Bodies, Bound
+from service.api.durability import wants_remote
 from service.api.reply import Reply, empty_reply, json_reply
 from service.api.schema import IsccIndex
 from service.engine.engine import Engine
@@ -37,8 +38,9 @@ def routes(access: Access, bodies: Bodies, limits: Limits, guards: list[Guard]) 
 
     @post("/indexes", guards=guards)
     async def create_index(request: Request[Any, Any, Any]) -> Reply:
+        remote = wants_remote(request)
         wanted = await bodies.read(request, bound, _decode)
-        await access.write(wanted, len(wanted.name))
+        await access.write(wanted, len(wanted.name), remote=remote)
         return json_reply(201, msgspec.json.encode(IsccIndex(wanted.name, 0, 0)))
 
     @get("/indexes/{name:str}", guards=guards)
@@ -48,7 +50,7 @@ def routes(access: Access, bodies: Bodies, limits: Limits, guards: list[Guard]) 
     @delete("/indexes/{name:str}", status_code=200, guards=guards)
     async def delete_index(request: Request[Any, Any, Any]) -> Reply:
         name = index_name(request)
-        await access.write(DeleteIndex(name), len(name))
+        await access.write(DeleteIndex(name), len(name), remote=wants_remote(request))
         return empty_reply(204)
 
     return [list_indexes, create_index, get_index, delete_index]

@@ -9,7 +9,9 @@ import msgspec
 from service import __version__
 from service.api import examples
 from service.api.access import Limits
-from service.api.operations import ASSET, CODE, ERRORS, EXACT, LIMIT, NAME, OPERATIONS, Answer, Operation
+from service.api.durability import HEADER as DURABILITY
+from service.api.durability import WORDS
+from service.api.operations import ASSET, CODE, ERRORS, EXACT, GENERATION, LIMIT, NAME, OPERATIONS, Answer, Operation
 from service.api.querystring import LIMIT_DEFAULT
 from service.api.schema import IsccCodeText, IsccEntry, IsccId, Readiness
 
@@ -20,11 +22,16 @@ TAGS = {
     "indexes": "Places for assets that are searched together.",
     "assets": "What is searched: an ISCC-ID with a code, units, simprints and metadata.",
     "search": "Finding assets that are the same or similar.",
+    "snapshots": "What the bucket holds, from which an empty machine is filled.",
     "service": "For probes, monitoring and people. Open without a key.",
 }
 INTRODUCTION = (
     "Similarity search for ISCC codes (ISO 24138). Every answer to a write means: it is on the disk and every later search finds it. "
     "Answers carry `x-request-id`; send your own to find a request in the log."
+)
+DURABILITY_WORDS = (
+    "When the write is answered: `local`, when it is on the disk; `remote`, when it is in the bucket too. Without it as "
+    "ISCC_SEARCH_DURABILITY says."
 )
 Json = dict[str, Any]
 
@@ -70,9 +77,9 @@ def _operation(operation: Operation, schemas: dict[str, Json], parameters: dict[
         "description": operation.description,
         "responses": _responses(operation, schemas),
     }
-    in_path = [name for name in (NAME, ASSET) if f"{{{name}}}" in operation.path]
-    if in_path or operation.query:
-        made["parameters"] = [parameters[name] for name in (*in_path, *operation.query)]
+    in_path = [name for name in (NAME, ASSET, GENERATION) if f"{{{name}}}" in operation.path]
+    if in_path or operation.query or operation.headers:
+        made["parameters"] = [parameters[name] for name in (*in_path, *operation.query, *operation.headers)]
     if operation.body is not None:
         named = {name: {"value": value} for name, value in operation.body_examples.items()}
         made["requestBody"] = {"required": True, "content": {JSON: {"schema": schemas[repr(operation.body)], "examples": named}}}
@@ -114,11 +121,13 @@ def _parameters(limits: Limits) -> dict[str, Json]:
         LIMIT: _parameter(LIMIT, "query", "Most matches in the answer. ISCC_SEARCH_MAX_LIMIT sets the highest.", limit, 10),
         EXACT: _parameter(EXACT, "query", "Only identical simprints match.", {"type": "boolean", "default": False}, False),
         CODE: _parameter(CODE, "query", "ISCC-CODE to search for.", msgspec.json.schema(IsccCodeText), examples.CODE),
+        GENERATION: _parameter(GENERATION, "path", "Number of the generation.", {"type": "integer", "minimum": 0}, 2),
+        DURABILITY: _parameter(DURABILITY, "header", DURABILITY_WORDS, {"type": "string", "enum": list(WORDS)}, "remote"),
     }
 
 
 def _parameter(name: str, place: str, description: str, schema: Json, example: object) -> Json:
-    required = name not in (LIMIT, EXACT)
+    required = name not in (LIMIT, EXACT, DURABILITY)
     return {"name": name, "in": place, "required": required, "description": description, "schema": schema, "example": example}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from service.api import examples
+from service.api.durability import HEADER as DURABILITY
 from service.api.schema import (
     Health,
     HttpError,
@@ -25,8 +26,9 @@ from service.api.schema import (
     Status,
     ValidationError,
 )
+from service.api.schema_snapshots import SnapshotCreated, SnapshotDetail, SnapshotDrill, SnapshotGeneration, SnapshotStatus
 
-NAME, ASSET, LIMIT, CODE, EXACT = "name", "iscc_id", "limit", "iscc_code", "exact"
+NAME, ASSET, LIMIT, CODE, EXACT, GENERATION = "name", "iscc_id", "limit", "iscc_code", "exact", "generation"
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -51,22 +53,26 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     body: Any = None
     body_examples: dict[str, Any] = {}
     query: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
     errors: tuple[int, ...] = ()
 
 
 ERRORS: dict[int, Answer] = {
-    400: Answer("The request makes no sense, or an ISCC-ID is not valid here.", HttpError, examples.BAD_ID),
+    400: Answer("The request makes no sense, or an ISCC-ID or a header is not valid here.", HttpError, examples.BAD_ID),
     401: Answer("The key is missing or wrong.", HttpError, {"detail": "Unauthorized"}),
-    404: Answer("There is no such index, asset or file.", HttpError, {"detail": "Index 'photos' not found"}),
+    404: Answer("There is no such index, asset, generation or file, or no bucket.", HttpError, {"detail": "Index 'photos' not found"}),
     408: Answer(
         "The body did not arrive in time.", HttpError, {"detail": "the body did not arrive within 60 seconds: send smaller requests"}
     ),
-    409: Answer("The name is taken.", HttpError, {"detail": "Index 'photos' already exists"}),
+    409: Answer("The name is taken, or the same runs already.", HttpError, {"detail": "Index 'photos' already exists"}),
     413: Answer("The body is too large. The answer names the limit and its setting.", HttpError, examples.TOO_LARGE),
     422: Answer("Parts of the request are wrong. Each problem has its place and its reason.", ValidationError, examples.INVALID),
     500: Answer("A defect of the service, or damaged files. The log has a line with this request id.", InternalError, examples.DEFECT),
     503: Answer(
-        "Not now: starting, stopping or full. Nothing was done; send the request again after `Retry-After`.", HttpError, examples.BUSY
+        "Not now: starting, stopping or full, or the bucket does not answer. Send the request again after `Retry-After`, which is "
+        "harmless: nothing was done, or a write is on the disk and not in the bucket yet.",
+        HttpError,
+        examples.BUSY,
     ),
     507: Answer("Too little room on the disk. Nothing was stored.", HttpError, examples.NO_SPACE),
 }
@@ -95,6 +101,7 @@ OPERATIONS: tuple[Operation, ...] = (
         description="An empty index. Its first asset decides its realm.",
         body=IsccIndex,
         body_examples={"index": examples.CREATE},
+        headers=(DURABILITY,),
         success=(201, Answer("The new index.", IsccIndex, {"name": "photos", "assets": 0, "size": 0})),
         errors=(*BODY_ERRORS, 409, *WRITE_ERRORS),
     ),
@@ -115,8 +122,9 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="indexes",
         summary="Delete an index",
         description="The index and all its assets are gone at once; their space is freed in the background. The name is free again.",
+        headers=(DURABILITY,),
         success=(204, Answer("Deleted.")),
-        errors=(404, *WRITE_ERRORS),
+        errors=(400, 404, *WRITE_ERRORS),
     ),
     Operation(
         method="post",
@@ -131,6 +139,7 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
         body=list[IsccEntry],
         body_examples={"units": [examples.ENTRY_UNITS], "code": [examples.ENTRY_CODE], "simprints": [examples.ENTRY_SIMPRINTS]},
+        headers=(DURABILITY,),
         success=(201, Answer("One result for each asset, in the order of the request.", list[IsccAddResult], examples.RESULTS)),
         errors=(404, *BODY_ERRORS, *WRITE_ERRORS),
     ),
@@ -151,6 +160,7 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="assets",
         summary="Delete an asset",
         description="No search that starts after the answer finds it.",
+        headers=(DURABILITY,),
         success=(204, Answer("Deleted.")),
         errors=(400, 404, *WRITE_ERRORS),
     ),
@@ -184,6 +194,63 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         method="get",
+        path="/snapshots",
+        id="list_snapshots",
+        tag="snapshots",
+        summary="List generations",
+        description="Everything that the bucket holds, from the oldest to the newest. Each one is read: do not ask every second.",
+        success=(200, Answer("The generations.", list[SnapshotGeneration], [examples.GENERATION])),
+        errors=(404, *READ_ERRORS),
+    ),
+    Operation(
+        method="post",
+        path="/snapshots",
+        id="create_snapshot",
+        tag="snapshots",
+        summary="Make a checkpoint now",
+        description=(
+            "A new base, so that a restore replays nothing older. Not needed for safety: every write is in the bucket within about a "
+            "second. The answer comes when it is done; a client that goes away does not stop it."
+        ),
+        success=(201, Answer("The new generation.", SnapshotCreated, examples.CREATED)),
+        errors=(404, *WRITE_ERRORS),
+    ),
+    Operation(
+        method="get",
+        path="/snapshots/{generation}",
+        id="get_snapshot",
+        tag="snapshots",
+        summary="Look at a generation",
+        description="What its manifest says, with its files.",
+        success=(200, Answer("The generation.", SnapshotDetail, examples.DETAIL)),
+        errors=(404, *READ_ERRORS),
+    ),
+    Operation(
+        method="get",
+        path="/snapshots/status",
+        id="snapshot_status",
+        tag="snapshots",
+        summary="How does the bucket stand?",
+        description="The same as `snapshots` of `/status`. Never waits and asks the bucket nothing.",
+        success=(200, Answer("What this process knows.", SnapshotStatus, examples.SNAPSHOTS)),
+        errors=(401, 404, 500),
+    ),
+    Operation(
+        method="post",
+        path="/snapshots/drill",
+        id="drill_snapshot",
+        tag="snapshots",
+        summary="Restore on trial",
+        description=(
+            "Restores to a directory beside the data, compares the assets and the answers of some searches with those of the running "
+            "index, and deletes it. Takes as long as a restore, and as much room on the disk. Also runs by itself, every "
+            "ISCC_SEARCH_SNAPSHOT_DRILL_INTERVAL seconds."
+        ),
+        success=(200, Answer("What was found, whether it is good or bad.", SnapshotDrill, examples.DRILL)),
+        errors=(404, 409, *WRITE_ERRORS),
+    ),
+    Operation(
+        method="get",
         path="/healthz",
         id="healthz",
         tag="service",
@@ -197,7 +264,7 @@ OPERATIONS: tuple[Operation, ...] = (
         id="readyz",
         tag="service",
         summary="Is every acknowledged asset served?",
-        description="For readiness probes. Until it is, 503 with the state and the reason.",
+        description="For readiness probes. Until it is, 503 with the state, the reason and how far it is.",
         success=(200, Answer("Ready.", Readiness, {"status": "ready"})),
         errors=(),
     ),
@@ -207,7 +274,7 @@ OPERATIONS: tuple[Operation, ...] = (
         id="status",
         tag="service",
         summary="What runs here",
-        description="Version and state. Never waits.",
+        description="Version, state, and how the bucket stands. Never waits.",
         success=(200, Answer("Version and state.", Status, examples.STATUS)),
     ),
     Operation(

@@ -12,6 +12,8 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
+from service.api.schema_snapshots import SnapshotStatus
+
 _ID = "^ISCC:[A-Z2-7]{16}$"
 _CODE = "^ISCC:[A-Z2-7]{16,}$"
 _BASE64 = "^[A-Za-z0-9+/_=-]+$"
@@ -238,6 +240,10 @@ class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
     status: Annotated[str, Meta(extra_json_schema={"enum": ["ready", "not_ready"]})]
     state: str = ""
     reason: str = ""
+    phase: Annotated[str, Meta(description="What of a long state goes on. The figures belong to it.")] = ""
+    bytes_done: Count | None = None
+    bytes_total: Annotated[Count, Meta(description="0 when it is not known before the end.")] | None = None
+    eta_s: Annotated[float, Meta(description="Seconds that are left at the speed so far.")] | None = None
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -246,8 +252,9 @@ class Status(msgspec.Struct, frozen=True):
     version: str
     mode: str
     network: None
-    state: Annotated[str, Meta(description="opening, catching-up, ready, draining or failed.")]
+    state: Annotated[str, Meta(description="restoring, opening, catching-up, ready, draining or failed.")]
     reason: str
+    snapshots: Annotated[SnapshotStatus | None, Meta(description="Null when ISCC_SEARCH_SNAPSHOT_URL is `none`.")]
 
 
 class Service(msgspec.Struct, frozen=True):

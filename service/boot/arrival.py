@@ -55,6 +55,13 @@ class Arrived(msgspec.Struct, frozen=True):
     owned: Owned | None
 
 
+class Fetched(msgspec.Struct, frozen=True):
+    """What a restore took, until the data was in its place."""
+
+    bytes: int
+    seconds: float
+
+
 class Owned(msgspec.Struct, frozen=True):
     """What a claim gave: the end of the log, the newest manifest."""
 
@@ -79,6 +86,7 @@ class Arrival:
         self._report = report
         self._engine: Engine | None = None
         self.progress = Progress()
+        self.restored: Fetched | None = None
 
     def run(self) -> Arrived:
         """Raises what snapshots or the engine raise; then nothing is open."""
@@ -175,6 +183,7 @@ class Arrival:
         if reason is not None:
             raise Refused(f"generation {newest.generation} of {self.prefix.bucket.url} cannot be restored: {reason}")
         self._phase("restoring", f"generation {newest.generation} of {self.prefix.bucket.url} is being fetched")
+        started = time.monotonic()
         if newest.files:
             folder = self._directory / RESTORE
             fetch(self.prefix.bucket, newest, folder, self.progress)
@@ -184,6 +193,7 @@ class Arrival:
         write_mark(folder, Mark(FORMAT, newest.lineage, newest.epoch, "", newest.log, newest.parent))
         self._switch(folder)
         mark_whole(self._directory)
+        self.restored = Fetched(newest.bytes, round(time.monotonic() - started, 3))
         event(logging.INFO, "restored", generation=newest.generation, bytes=newest.bytes, sequence=newest.base_sequence)
 
     def _fresh_folder(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -14,7 +15,7 @@ from service.boot.keeper import Keeper
 from service.engine.options import Options
 from service.logs import event
 from snapshots import prune, sweep
-from snapshots.errors import Corrupt
+from snapshots.errors import Corrupt, Refused
 from snapshots.fetch import Progress
 from snapshots.files import write_whole
 from snapshots.history import oldest_restorable
@@ -69,6 +70,7 @@ class Chores:
         self._report = report
         self._path = directory / STATE
         self._heard_at = 0.0
+        self._drilling = threading.Lock()
         self.done = self._read()
 
     def turn(self) -> None:
@@ -80,7 +82,7 @@ class Chores:
             self.prune()
         if self._schedule.verify_s and now >= self.done.verified_at + self._schedule.verify_s:
             self.verify()
-        if self._schedule.drill_s and now >= self.done.drilled_at + self._schedule.drill_s:
+        if self._schedule.drill_s and now >= self.done.drilled_at + self._schedule.drill_s and not self.drilling:
             self.drill()
 
     def prune(self) -> None:
@@ -112,8 +114,20 @@ class Chores:
             event(logging.ERROR, "the bucket is damaged", problem=problem)
         event(logging.INFO, "verified", read_bytes=report.read_bytes, problems=len(report.problems))
 
+    @property
+    def drilling(self) -> bool:
+        return self._drilling.locked()
+
     def drill(self) -> Drilled:
-        """A restore on trial."""
+        """A restore on trial. Raises Refused when one runs already: both would use the same directory."""
+        if not self._drilling.acquire(blocking=False):
+            raise Refused("a drill runs already")
+        try:
+            return self._drill()
+        finally:
+            self._drilling.release()
+
+    def _drill(self) -> Drilled:
         newest = self._keeper.newest
         try:
             drilled = drill(

@@ -69,12 +69,18 @@ class Keeper:
         self._busy = threading.Lock()
         self._newest = owned.newest
         self.checkpoints = Checkpoints()
+        self.fenced = 0
         self.shipper = Shipper(prefix, live, owned.mark, self.source, log_interval_s, self._end, report)
 
     @property
     def newest(self) -> Manifest:
         """The newest manifest of this owner."""
         return self._newest
+
+    @property
+    def busy(self) -> bool:
+        """A checkpoint is being made, or may not be made now."""
+        return self._busy.locked()
 
     @property
     def prefix(self) -> Prefix:
@@ -179,6 +185,7 @@ class Keeper:
 
     def _end(self, error: SnapshotError) -> None:
         """The prefix is lost: what could not be shipped is kept in a file before the process ends."""
+        self.fenced += isinstance(error, Fenced)
         try:
             saved = save_unshipped(self._directory, self.shipper.mark, self.source)
             if saved is not None:

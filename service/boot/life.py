@@ -18,8 +18,11 @@ import msgspec
 
 from service.api.access import State
 from service.api.errors import NotReady
+from service.api.schema_snapshots import SnapshotStatus
 from service.boot.arrival import Arrival, Owned
 from service.boot.chores import Chores, Schedule
+from service.boot.figures import Running, figures, status
+from service.boot.front import Front
 from service.boot.jobs import Job, Jobs
 from service.boot.keeper import Keeper
 from service.boot.trust import examine
@@ -37,6 +40,7 @@ from snapshots.addresses import open_bucket
 from snapshots.errors import Corrupt, Fenced, Foreign, Missing, NoRoom, Refused, SnapshotError, Unreachable
 from snapshots.prefix import Prefix
 from snapshots.start import Allowed
+from snapshots.timed import TimedBucket
 from snapshots.walk import Diverged
 
 T = TypeVar("T")
@@ -104,7 +108,9 @@ class Boot:
         self._changed = threading.Condition()
         self._end: End | None = None
         self._on_end: Callable[[End], None] = _ignore
-        metrics.watch(self._lane_depths, lambda: self._state.name == "ready", self._engine_figures)
+        self._running: Running | None = None
+        self._front = Front(lambda: self._running, lambda: self._read_only or self._state.reason, self._snapshot_status)
+        metrics.watch(self._lane_depths, lambda: self._state.name, self._engine_figures, self._snapshot_figures)
 
     @property
     def state(self) -> State:
@@ -117,7 +123,7 @@ class Boot:
             phase=progress.phase,
             bytes_done=progress.bytes_done,
             bytes_total=progress.bytes_total,
-            eta_s=progress.eta_s(),
+            eta_s=progress.eta_s() if progress.bytes_total else None,
         )
 
     @property
@@ -164,6 +170,10 @@ class Boot:
         written = self._writes.submit(request, size)
         return _shipped(written, engine, self._keeper) if remote else written
 
+    @property
+    def snapshots(self) -> Front | None:
+        return self._front if self._settings.snapshot_url != NO_BUCKET else None
+
     def metrics(self) -> Awaitable[bytes]:
         return self._observer.run(self._metrics.text)
 
@@ -182,6 +192,7 @@ class Boot:
             return True  # a restore: it goes on where it was at the next start
         if self._jobs is not None:
             self._jobs.stop()
+        self._front.close()
         lanes = [lane for lane in (self._reads, self._writes, self._observer) if lane is not None]
         closed = [lane.close(max(0.0, deadline - time.monotonic())) for lane in lanes]
         if self._thread.is_alive() or not all(closed):
@@ -238,7 +249,8 @@ class Boot:
             self._set_state(State("catching-up", "files that follow from the data are checked and rebuilt", serves=False))
             self._engine.catch_up()
             return None
-        bucket = open_bucket(self._settings.snapshot_url, self._settings.environment, encryption=self._settings.snapshot_encryption)
+        opened = open_bucket(self._settings.snapshot_url, self._settings.environment, encryption=self._settings.snapshot_encryption)
+        bucket = TimedBucket(opened, self._metrics.count_bucket)
         self.unsafe_store = examine(bucket, directory, accept=self._settings.snapshot_unsafe)
         allowed = permissions(self._settings, self._adopt)
         self._arrival = Arrival(directory, lock, Prefix(bucket), options(self._settings), allowed, self._enter, self._note)
@@ -276,6 +288,7 @@ class Boot:
         keeper.start()
         self._jobs.start()
         self._keeper = keeper
+        self._running = Running(self._engine, keeper, self._chores, self._jobs)
 
     def _claim_later(self) -> None:
         """On the boot thread, while searches are answered: asks the bucket until it can be claimed."""
@@ -348,6 +361,12 @@ class Boot:
 
     def _lane_depths(self) -> dict[str, int]:
         return {"read": self._reads.depth, "write": self._writes.depth if self._writes is not None else 0}
+
+    def _snapshot_status(self) -> SnapshotStatus:
+        return status(self._settings, self._running, self._read_only, self.unsafe_store)
+
+    def _snapshot_figures(self) -> dict[str, object]:
+        return msgspec.structs.asdict(figures(self._settings.directory, self._engine, self._arrival, self._running, self.unsafe_store))
 
     def _engine_figures(self) -> dict[str, int]:
         return {} if self._engine is None or not self._state.serves else flatten(self._engine.stats())

@@ -213,6 +213,11 @@ class Engine:
         return self._journal.sequence
 
     @property
+    def stale_readers(self) -> int:
+        """Places of readers in LMDB that ended without a word, freed since the start."""
+        return self._store.stale_readers
+
+    @property
     def log_bytes(self) -> int:
         """Bytes of the log rows that are not released."""
         return self._journal.bytes

@@ -174,7 +174,8 @@ class Store:
             create(directory, map_bytes)
         check_header(self.path)
         self._env = _open(directory, map_bytes, readonly=readonly)
-        self._env.reader_check()
+        self.stale_readers = self._env.reader_check()
+        """Places of readers that ended without a word, found and freed since the store was opened."""
         with self._env.begin() as txn:
             found = txn.get(b"format", db=self._env.open_db(b"meta", txn, create=False))
         if found != u64(FORMAT):
@@ -252,7 +253,7 @@ class Store:
     def copy(self, target: Path) -> None:
         """The file as it is at one transaction, fsynced, in a directory that has none. Writers wait for two pages of it. Raises NoSpace or
         Unwritable, and may leave a part."""
-        self._env.reader_check()
+        self.stale_readers += self._env.reader_check()
         path = target / "data.mdb"
         try:
             self._env.copy(str(target))

@@ -16,6 +16,7 @@ class NoAccess:
     """For tests that look at the application and send nothing."""
 
     state = State("opening", "", serves=False)
+    snapshots = None
 
     def read(self, job: Callable[[Engine], T]) -> Awaitable[T]:
         raise AssertionError(job)
