@@ -12,6 +12,7 @@ from typing import Any
 
 from snapshots.directory import DirectoryBucket
 from snapshots.fetch import Progress
+from snapshots.paths import log_folder, parse_log_key
 from snapshots.prefix import Prefix
 from snapshots.verify import verify
 from tests.system.client import Client
@@ -24,6 +25,7 @@ INDEX = "works"
 REMOTE = {"tidepool-durability": "remote"}
 QUICK = {"SEGMENT_CODES": 16, "LOG_INTERVAL": 0.05}
 """Settings under which little data passes through every stage."""
+DAY_US = 86_400_000_000
 SLOW_LOG = {**QUICK, "LOG_INTERVAL": 60}
 """Nothing is shipped but what a write with `REMOTE` waits for."""
 
@@ -115,20 +117,20 @@ def require_entries(server: Server, wanted: Sequence[Entry], possible: Sequence[
         assert client.index(INDEX).body["assets"] == len(found)
 
 
-def require_sound(prefix: Prefix) -> None:
-    """Every byte of the bucket is read."""
-    report = verify(prefix, None, 1.0, 0, Progress(), time.time_ns() // 1000)
-    assert report.problems == ()
+def require_sound(prefix: Prefix, days: int = 0) -> None:
+    """Every byte of the bucket is read, as a check does so many days from now."""
+    report = verify(prefix, None, 1.0, 0, Progress(), time.time_ns() // 1000 + days * DAY_US)
+    assert report.problems == (), report
 
 
-def require_goes_on(server: Server, prefix: Prefix, number: int) -> Entry:
-    """Writes, also to the bucket, and checkpoints work. The entry that was written."""
+def require_goes_on(server: Server, prefix: Prefix, number: int, days: int = 0) -> Entry:
+    """Writes, also to the bucket, and checkpoints work. The entry that was written. `days`: see `require_sound`."""
     entry = new_entry(number)
     with Client(server.port, headers=REMOTE) as client:
         answer = client.add(INDEX, [entry])
         assert answer.status == 201, answer
         checkpoint(client)
-    require_sound(prefix)
+    require_sound(prefix, days)
     return entry
 
 
@@ -151,3 +153,19 @@ def start_in_vain(server: Server) -> tuple[int, str]:
         return end_of(server)
     finally:
         server.end()
+
+
+def prune_log(prefix: Prefix) -> int:
+    """Deletes the log that the newest base does not need, as a prune does years later: what has rows goes, fences stay. How many went."""
+    newest = prefix.newest()
+    assert newest is not None
+    gone = 0
+    for entry in list(prefix.bucket.list(log_folder(newest.lineage))):
+        found = parse_log_key(entry.key)
+        if found is None or found[1] > newest.log.number:
+            continue
+        one = prefix.log_object(*found)
+        if one is not None and one.rows:
+            assert prefix.bucket.delete(entry.key)
+            gone += 1
+    return gone
