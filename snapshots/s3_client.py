@@ -6,14 +6,14 @@ Errors of boto3 and of the transport below it end here, as those of `snapshots.e
 from __future__ import annotations
 
 import contextlib
-import time
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import boto3  # type: ignore[import-untyped]  # has no types
-import urllib3
 from botocore import exceptions  # type: ignore[import-untyped]  # has no types
 from botocore.config import Config  # type: ignore[import-untyped]  # has no types
+from botocore.httpsession import URLLib3SSLError  # type: ignore[import-untyped]  # has no types; it lets these through within a body
 from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]  # has no types
 
 from snapshots.errors import Refused, SnapshotError, Unreachable
@@ -22,17 +22,17 @@ from snapshots.s3_errors import meaning
 from snapshots.s3_settings import Manner, endpoint_of, manner_of, region_of
 
 CONNECTIONS = 48  # 32 threads that read, and those that ship and sweep besides
-READ_BYTES = 1024 * 1024
 ANY_REGION = "us-east-1"  # what stores without regions expect in a signature
 PASSING = (
     exceptions.HTTPClientError,
     exceptions.ConnectionError,
+    exceptions.IncompleteReadError,
     exceptions.ChecksumError,
     exceptions.FlexibleChecksumError,
     exceptions.CredentialRetrievalError,
     exceptions.MetadataRetrievalError,
     ResponseParserError,
-    urllib3.exceptions.HTTPError,
+    URLLib3SSLError,
 )
 UNTRUSTED = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")  # the second: no TLS there at all
 CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the task or machine a role"
@@ -55,21 +55,10 @@ class Client:
         return answer
 
     def read(self, **parameters: Any) -> bytes:
-        """The body of an object, block by block: a store that trickles is given up, and the next try may be quicker.
-
-        Checksums of the store are not compared: whoever reads has a digest of his own.
-        """
+        """The body of an object."""
         answer = self.send("get_object", **parameters)
-        end = time.monotonic() + self._patience.total_s
-        blocks = []
-        with self._translated(key=parameters["Key"]), answer["Body"] as stream:
-            while block := stream.read1(READ_BYTES):
-                blocks.append(block)
-                if time.monotonic() > end:
-                    raise Unreachable(f"the bucket sends too slowly key={parameters['Key']} {self._facts}")
-        body = b"".join(blocks)
-        if len(body) != answer["ContentLength"]:
-            raise Unreachable(f"the answer was cut short key={parameters['Key']} bytes={len(body)} expected={answer['ContentLength']}")
+        with self._translated(key=parameters["Key"]), _bounded(answer["Body"], self._patience.total_s):
+            body: bytes = answer["Body"].read()
         return body
 
     def first_byte(self, **parameters: Any) -> dict[str, Any]:
@@ -96,6 +85,25 @@ class Client:
 
     def _tell(self, facts: dict[str, str]) -> str:
         return " ".join([*(f"{name}={value}" for name, value in facts.items()), self._facts])
+
+
+@contextlib.contextmanager
+def _bounded(body: Any, seconds: float) -> Iterator[None]:
+    """Time to read a body. A store that trickles never times out by itself: there is always a next byte."""
+    with body as stream:
+        end = threading.Timer(seconds, _shut, [stream])
+        end.daemon = True
+        end.start()
+        try:
+            yield
+        finally:
+            end.cancel()
+
+
+def _shut(stream: Any) -> None:
+    """Whoever reads gets an error. When it has just come to its end, there is nothing to shut."""
+    with contextlib.suppress(ValueError, RuntimeError):
+        stream.shutdown()
 
 
 def _transport_meaning(error: Exception, facts: str) -> SnapshotError:
