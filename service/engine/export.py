@@ -99,7 +99,7 @@ def _try_often(parts: Parts, target: Path) -> Export:
         except _Vanished as vanished:
             missing = str(vanished)
             shutil.rmtree(target)
-    raise Unwritable(f"{parts.directory / missing} is not there, also after {ATTEMPTS} attempts: start again, then it is rebuilt")
+    raise Unwritable(f"{parts.directory / missing} was not there in {ATTEMPTS} attempts: if it stays away, start again and it is rebuilt")
 
 
 def _export(parts: Parts, target: Path) -> Export:
