@@ -17,6 +17,8 @@ from snapshots.manifest import Manifest
 from snapshots.mark import Mark
 from snapshots.prefix import Prefix
 
+READ_BYTES = 4 << 20
+
 
 class Journal(Protocol):
     """The log of the engine."""
@@ -60,12 +62,21 @@ class Standing(msgspec.Struct, frozen=True):
 def matching(prefix: Prefix, mark: Mark, journal: Journal) -> Iterator[LogObject]:
     """The log from the mark on, as far as it agrees with this disk. Raises Diverged."""
     for found in prefix.follow(mark.lineage, mark.log):
-        ours = {row.sequence: row for row in journal.log_after(found.header.first - 1, found.size)} if found.rows else {}
+        ours = _ours(journal, found.header.first, found.header.last)
         for row in found.rows:
             own = ours.get(row.sequence)
             if own is not None and own != row:
                 raise Diverged(row.sequence, found)
         yield found
+
+
+def _ours(journal: Journal, first: int, last: int) -> dict[int, Row]:
+    """Rows of this disk from `first` to `last` that were not released. One read may give fewer: a row here may be larger than there."""
+    ours: dict[int, Row] = {}
+    while first <= last and (rows := journal.log_after(first - 1, READ_BYTES)):
+        ours.update({row.sequence: row for row in rows})
+        first = rows[-1].sequence + 1
+    return ours
 
 
 def compare(prefix: Prefix, newest: Manifest, mark: Mark, journal: Journal) -> Standing:
