@@ -81,6 +81,8 @@ def fetch(bucket: Bucket, manifest: Manifest, folder: Path, progress: Progress) 
         finally:
             flight.give_up()
     with local_errors(folder):
+        for file in manifest.files:
+            _close(_open(folder / file.path))  # also those that an earlier try, which was killed, left whole but perhaps not synced
         (folder / STATE).unlink()
         for directory in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
             sync_directory(directory)
@@ -148,17 +150,20 @@ def _prepare(manifest: Manifest, folder: Path) -> None:
             write_whole(state, manifest.digest.encode())
         _require_room(manifest, folder)
         for file in manifest.files:
-            path = _inside(folder, file.path)
+            path = _inside(folder, file)
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as handle:
                 handle.truncate(file.size)
 
 
-def _inside(folder: Path, name: str) -> Path:
-    """A manifest comes from outside: its names stay in the folder."""
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise Corrupt(f"manifest names a file outside of its folder path={name}")
-    return folder / name
+def _inside(folder: Path, file: File) -> Path:
+    """A manifest comes from outside: its names stay in the folder, and its files have all their pieces."""
+    parts = file.path.split("/")
+    if any(part in ("", ".", "..") or "\0" in part for part in parts) or file.path == STATE:
+        raise Corrupt(f"manifest names a file that cannot be in its folder path={file.path!r}")
+    if file.size < 0 or file.piece_bytes < 1 or len(file.pieces) != -(-file.size // file.piece_bytes):
+        raise Corrupt(f"manifest has {len(file.pieces)} pieces for {file.size} bytes path={file.path}")
+    return folder.joinpath(*parts)
 
 
 def _require_room(manifest: Manifest, folder: Path) -> None:
@@ -205,8 +210,16 @@ def _fetch_range(bucket: Bucket, file: File, handle: int, part: _Range) -> bytes
     if len(data) != part.length:
         raise Corrupt(f"a piece of {file.path} is shorter than its manifest says key={key} bytes={len(data)} expected={part.length}")
     with local_errors(Path(file.path)):
-        os.pwrite(handle, data, part.start)
+        _write(handle, data, part.start)
     return data
+
+
+def _write(handle: int, data: bytes, start: int) -> None:
+    """All of it: a disk that fills up takes a part without an error first."""
+    rest = memoryview(data)
+    while rest:
+        count = os.pwrite(handle, rest, start)
+        rest, start = rest[count:], start + count
 
 
 def _require(file: File, piece: int, digest: str) -> None:
