@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from snapshots.errors import Corrupt
 from snapshots.files import local_errors, write_whole
 from snapshots.log import Header, LogObject, Row, freeze, thaw
 from snapshots.mark import Mark
@@ -21,9 +22,9 @@ def save_unshipped(directory: Path, mark: Mark, journal: Journal) -> Path | None
         return None
     name = f"{rows[0].sequence}-{rows[-1].sequence}.fenced-"
     for path in sorted(directory.glob(f"{name}*.log")):
-        if read_unshipped(path).rows == rows:
+        if _holds(path, rows):
             return path
-    path = directory / f"{name}{datetime.now(UTC):%Y%m%dT%H%M%SZ}.log"
+    path = directory / f"{name}{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.log"
     write_whole(path, freeze(_header(mark, rows), rows)[0])
     return path
 
@@ -33,6 +34,14 @@ def read_unshipped(path: Path) -> LogObject:
     with local_errors(path):
         data = path.read_bytes()
     return thaw(str(path), data)
+
+
+def _holds(path: Path, rows: list[Row]) -> bool:
+    """A file that is damaged holds nothing for certain, and hinders nobody."""
+    try:
+        return read_unshipped(path).rows == rows
+    except Corrupt:
+        return False
 
 
 def _header(mark: Mark, rows: list[Row]) -> Header:
