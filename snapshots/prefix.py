@@ -6,12 +6,13 @@ import secrets
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 import msgspec
 
 from snapshots import manifest as manifests
 from snapshots.bucket import Bucket
-from snapshots.errors import Corrupt, Missing, Refused
+from snapshots.errors import Corrupt, Missing, Refused, Unreachable
 from snapshots.log import DIGEST_BYTES, LogObject, Place, require_link, thaw
 from snapshots.manifest import Hint, Manifest, PrefixFormat
 from snapshots.paths import FORMAT, HINT, MANIFESTS, log_folder, log_key, manifest_key, parse_log_key, parse_manifest_key
@@ -69,11 +70,11 @@ class Prefix:
             raise Corrupt(
                 f"manifest is missing although {'it is listed' if listed else 'the hint names it'} generation={largest}"
             ) from error
-        while (later := self._manifest_or_none(found.generation + 1)) is not None:
+        while (later := self.manifest_or_none(found.generation + 1)) is not None:
             found = later
         return found
 
-    def _manifest_or_none(self, generation: int) -> Manifest | None:
+    def manifest_or_none(self, generation: int) -> Manifest | None:
         try:
             return self.manifest(generation)
         except Missing:
@@ -92,8 +93,10 @@ class Prefix:
             return None
 
     def update_hint(self, newest: Manifest, log_number: int, now_us: int) -> None:
+        """Does what it can: a bucket that does not answer leaves the old hint, and nothing depends on it."""
         hint = Hint(newest.lineage, newest.epoch, newest.generation, newest.digest, log_number, newest.writer, now_us)
-        self.bucket.replace(HINT, msgspec.json.encode(hint))
+        with suppress(Unreachable):
+            self.bucket.replace(HINT, msgspec.json.encode(hint))
 
     def log_object(self, lineage: str, number: int) -> LogObject | None:
         """None when there is none of that number."""

@@ -15,8 +15,8 @@ from typing import Protocol
 import msgspec
 
 from snapshots.bucket import Bucket
-from snapshots.claim import manifest_or_fenced
-from snapshots.errors import Unreachable
+from snapshots.claim import fenced_by
+from snapshots.errors import Corrupt, Unreachable
 from snapshots.failpoints import reach
 from snapshots.files import digest_range
 from snapshots.log import Place
@@ -101,27 +101,7 @@ def publish(
         watch.lap("upload")
         reach("publish.uploaded")
         wait_shipped(copy.sequence)
-        generation = newest.generation + 1 if newest is not None else 1
-        manifest = manifest_or_fenced(
-            prefix,
-            Manifest(
-                kind="checkpoint",
-                lineage=owner.lineage,
-                epoch=owner.epoch,
-                generation=generation,
-                writer=owner.writer,
-                host=owner.host,
-                created_us=time.time_ns() // 1000,
-                base_generation=generation,
-                base_sequence=copy.sequence,
-                base_time_us=copy.time_us,
-                log=behind,
-                engine=source.facts(),
-                counts=copy.counts,
-                files=files,
-                parent=owner.parent,
-            ),
-        )
+        manifest = _create(prefix, newest.generation + 1 if newest is not None else 1, _manifest(source, owner, copy, behind, files))
         reach("publish.manifest")
         prefix.update_hint(manifest, log_end().number, manifest.created_us)
         reach("publish.hint")
@@ -129,6 +109,38 @@ def publish(
         return Published(manifest, uploaded, manifest.bytes - uploaded, watch.laps)
     finally:
         clear(folder)
+
+
+def _manifest(source: Source, owner: Owner, copy: Copy, behind: Place, files: list[File]) -> Manifest:
+    return Manifest(
+        kind="checkpoint",
+        lineage=owner.lineage,
+        epoch=owner.epoch,
+        generation=0,
+        writer=owner.writer,
+        host=owner.host,
+        created_us=time.time_ns() // 1000,
+        base_generation=0,
+        base_sequence=copy.sequence,
+        base_time_us=copy.time_us,
+        log=behind,
+        engine=source.facts(),
+        counts=copy.counts,
+        files=files,
+        parent=owner.parent,
+    )
+
+
+def _create(prefix: Prefix, generation: int, manifest: Manifest) -> Manifest:
+    """Under the next generation. One that this owner created without learning of it (its answer was lost) is left behind. Raises Fenced."""
+    while True:
+        created = prefix.create_manifest(msgspec.structs.replace(manifest, generation=generation, base_generation=generation))
+        if created is not None:
+            return created
+        other = prefix.manifest_or_none(generation)
+        if other is None or other.writer != manifest.writer:
+            raise fenced_by(prefix, generation)
+        generation += 1
 
 
 def clear(folder: Path) -> None:
@@ -151,7 +163,7 @@ class Stopwatch:
 
 def _cut(folder: Path, files: Sequence[CopiedFile]) -> list[File]:
     """The pieces of each file. A digest that is known is not computed again."""
-    return [File(file.path, file.size, _pieces(folder / file.path, file)) for file in files]
+    return [File(file.path, file.size, _pieces(folder / file.path, file), PIECE_BYTES) for file in files]
 
 
 def _pieces(path: Path, file: CopiedFile) -> list[str]:
@@ -185,10 +197,14 @@ def _upload(bucket: Bucket, folder: Path, files: Sequence[File], known: set[str]
 
 
 def _upload_piece(bucket: Bucket, piece: _Piece) -> int:
+    """Hashed once more before it is sent: the digest may be of the day on which the file was sealed, and a blob is never wrong."""
     key = blob_key(piece.digest)
     there = bucket.head(key)
     if there is not None and there.size == piece.length and time.time() - there.modified_s < YOUNG_S:
         return 0
+    found = digest_range(piece.path, piece.start, piece.length)
+    if found != piece.digest:
+        raise Corrupt(f"a file of the copy differs from its digest path={piece.path} expected={piece.digest} found={found}")
     bucket.put_file(key, piece.path, piece.start, piece.length)
     reach("publish.blob")
     stored = bucket.head(key)
