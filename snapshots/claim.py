@@ -8,10 +8,10 @@ import msgspec
 
 from snapshots.errors import Corrupt, Fenced, Foreign, Missing
 from snapshots.failpoints import reach
-from snapshots.log import Header, Place, freeze
+from snapshots.log import START, Header, Place, freeze
 from snapshots.manifest import Manifest
 from snapshots.mark import Mark, write_mark
-from snapshots.paths import log_key
+from snapshots.paths import log_folder, log_key, parse_log_key
 from snapshots.prefix import Prefix
 from snapshots.walk import Journal, catch_up
 
@@ -24,7 +24,12 @@ class Author(msgspec.Struct, frozen=True):
 
 
 def claim(prefix: Prefix, live: Path, mark: Mark, newest: Manifest, journal: Journal, author: Author, now_us: int) -> tuple[Mark, Manifest]:
-    """Makes `author` the owner and this disk as new as the log. Raises Fenced, Foreign, Diverged, or what the bucket raises."""
+    """Makes `author` the owner and this disk as new as the log. Raises Fenced, Foreign, Diverged, or what the bucket raises.
+
+    The log is replayed once before the claim: what cannot be replayed takes the prefix from nobody.
+    """
+    mark, _ = _to_the_end(prefix, mark, journal)
+    reach("claim.replayed")
     mark = msgspec.structs.replace(mark, writer=author.writer)
     write_mark(live, mark)
     claimed = _create_claim(prefix, mark.lineage, newest, author, now_us)
@@ -46,10 +51,14 @@ def _create_claim(prefix: Prefix, lineage: str, newest: Manifest, author: Author
             host=author.host,
             created_us=now_us,
         )
+        reach("claim.create")
         created = prefix.create_manifest(wanted)
+        newest = prefix.newest() or newest
+        if created is not None and newest.generation > created.generation:
+            # Also when the number was free only because a checkpoint of that number was pruned while this process slept.
+            raise fenced_by(prefix, newest.generation)
         if created is not None:
             return created
-        newest = prefix.manifest(wanted.generation)
         if newest.lineage != lineage:
             raise Foreign(f"{prefix.bucket.url} was taken over by lineage {newest.lineage} while this disk of lineage {lineage} started")
 
@@ -57,17 +66,49 @@ def _create_claim(prefix: Prefix, lineage: str, newest: Manifest, author: Author
 def fence(prefix: Prefix, live: Path, mark: Mark, journal: Journal, now_us: int) -> Mark:
     """Replays to the end of the log and creates a fence there. The mark knows it."""
     while True:
-        mark, epoch = catch_up(prefix, mark, journal)
+        mark, epoch = _to_the_end(prefix, mark, journal)
         if epoch > mark.epoch:
             raise Fenced(f"a writer of epoch {epoch} took over {prefix.bucket.url} while epoch {mark.epoch} was claimed")
-        if _goes_on(prefix, mark):
-            continue
+        reach("fence.create")
         place = create_fence(prefix, mark.lineage, mark.epoch, mark.writer, mark.log, now_us)
         if place is not None:
-            mark = msgspec.structs.replace(mark, log=place)
-            write_mark(live, mark)
-            journal.release_log(place.sequence)
-            return mark
+            break
+    reach("fence.created")
+    _require_last(prefix, mark.lineage, place)
+    mark = msgspec.structs.replace(mark, log=place)
+    write_mark(live, mark)
+    journal.release_log(place.sequence)
+    return mark
+
+
+def _to_the_end(prefix: Prefix, mark: Mark, journal: Journal) -> tuple[Mark, int]:
+    """Replays what the log has behind the mark. Returns the mark at its end, and the highest epoch on the way.
+
+    Raises Corrupt at a hole in the log, and when this disk has rows behind that end, but not the next one: what it ships then could
+    never be replayed.
+    """
+    highest = 0
+    while True:
+        mark, epoch = catch_up(prefix, mark, journal)
+        highest = max(highest, epoch)
+        if not _goes_on(prefix, mark):
+            break
+    end = mark.log.sequence
+    rows = journal.log_after(end, 1)
+    if journal.sequence > end and (not rows or rows[0].sequence != end + 1):
+        raise Corrupt(
+            f"the log of {prefix.bucket.url} ends at request {end}, and this disk, which ends at {journal.sequence}, has not kept request "
+            f"{end + 1}: the end of the log is lost"
+        )
+    return mark, highest
+
+
+def _require_last(prefix: Prefix, lineage: str, place: Place) -> None:
+    """Raises Fenced when the log goes on behind a new fence. Its name may have been free because it was pruned while this process slept."""
+    try:
+        prefix.require_end(lineage, Place(place.number - 1, "", 0))
+    except Corrupt as error:
+        raise Fenced(f"another writer took over {prefix.bucket.url}: its log goes on behind the new fence {place.number}") from error
 
 
 def _goes_on(prefix: Prefix, mark: Mark) -> bool:
@@ -93,10 +134,24 @@ def fence_lineage(prefix: Prefix, newest: Manifest, author: Author, now_us: int)
     """Ends a lineage that is being left: a fence behind its last log object, so that its writer cannot go on."""
     end = newest.log
     while True:
-        for found in prefix.follow(newest.lineage, end):
-            end = found.place
+        end = _tail(prefix, newest.lineage, end)
         if create_fence(prefix, newest.lineage, newest.epoch + 1, author.writer, end, now_us) is not None:
             return
+
+
+def _tail(prefix: Prefix, lineage: str, place: Place) -> Place:
+    """The end of a log that is being left. Where it is broken, as far as the store lists it: its writer may go on behind the break."""
+    whole = True
+    try:
+        for found in prefix.follow(lineage, place):
+            place = found.place
+    except Corrupt:
+        whole = False
+    listed = [parse_log_key(entry.key) for entry in prefix.bucket.list(log_folder(lineage), after=log_key(lineage, place.number))]
+    numbers = [found[1] for found in listed if found is not None]
+    if not numbers or (whole and numbers[0] == place.number + 1):
+        return place
+    return Place(numbers[-1], START, place.sequence, place.bytes)
 
 
 def manifest_or_fenced(prefix: Prefix, wanted: Manifest) -> Manifest:

@@ -12,6 +12,11 @@ def arm(name: str, action: Callable[[], None]) -> None:
     _armed[name] = action
 
 
+def disarm() -> None:
+    """Nothing happens at any place."""
+    _armed.clear()
+
+
 def reach(name: str) -> None:
     """The process is at the place `name`."""
     action = _armed.get(name)
