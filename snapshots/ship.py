@@ -8,12 +8,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from random import random
 
 import msgspec
 
-from snapshots.errors import Fenced, SnapshotError, Unreachable
+from snapshots.clock import Clock
+from snapshots.errors import Corrupt, Fenced, NoRoom, SnapshotError, Unreachable
 from snapshots.failpoints import reach
 from snapshots.log import Header, Place, freeze
 from snapshots.mark import Mark, write_mark
@@ -59,6 +61,7 @@ class Shipper:
         interval_s: float,
         on_end: Callable[[SnapshotError], None],
         report: Report,
+        clock: Clock | None = None,
     ) -> None:
         self._prefix = prefix
         self._live = live
@@ -66,13 +69,15 @@ class Shipper:
         self._interval_s = interval_s
         self._on_end = on_end
         self._report = report
+        self._clock = clock or Clock()
         self._changed = threading.Condition()
         self._mark = mark
         self._frozen: tuple[Header, bytes, str] | None = None
         self._dirty = True
         self._urgent = self._asking = self._stopping = False
         self._waiters: list[_Waiter] = []
-        self._confirmed = clock()
+        self._confirmed = self._clock.now_s()
+        """When the question was asked that the bucket last answered: an answer may lie unread while the process is frozen."""
         self._shipped_at = float("-inf")
         self._trouble: SnapshotError | None = None
         self._ended: SnapshotError | None = None
@@ -115,7 +120,7 @@ class Shipper:
 
         A bucket that does not answer does not stop local writes: what they cannot be told now, they find out at the next shipment.
         """
-        if self._ended is None and clock() - self._confirmed < CERTAIN_S:
+        if self._ended is None and self._is_certain():
             return
         with self._changed:
             if self._trouble is None and self._ended is None:
@@ -124,6 +129,9 @@ class Shipper:
                 self._changed.wait_for(lambda: not self._asking or self._ended is not None, CONFIRM_S)
             if self._ended is not None:
                 raise self._ended
+
+    def _is_certain(self) -> bool:
+        return self._clock.now_s() - self._confirmed < CERTAIN_S
 
     def wait_shipped(self, sequence: int, timeout_s: float) -> bool:
         """Blocks until all rows up to `sequence` are in the bucket. Raises what ended the shipper."""
@@ -150,77 +158,79 @@ class Shipper:
         return not self._thread.is_alive() and self._ended is None and self._mark.log.sequence >= self._journal.sequence
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except SnapshotError as error:
+            self._end(error)
+        except Exception as error:  # noqa: BLE001 - the thread ends, and with it the process: nothing is swallowed
+            self._end(SnapshotError(f"unexpected {type(error).__name__} while shipping: {error}"))
+
+    def _work(self) -> None:
         pause = RETRY_S
-        while True:
-            work = self._next()
-            if work is None:
-                return
+        while (work := self._next()) is not None:
             try:
                 work()
-                self._settle_trouble(None)
-                pause = RETRY_S
-            except Unreachable as error:
+            except (Unreachable, NoRoom) as error:  # both pass, and what was begun is done again
                 self._settle_trouble(error)
                 self.figures.failures += 1
                 self._report("shipping failed, trying again", {"error": str(error), "retry_s": round(pause, 1)})
                 self._sleep(pause * (0.5 + random()))  # noqa: S311 - jitter
                 pause = min(pause * 2, RETRY_MAX_S)
-            except SnapshotError as error:
-                self._end(error)
-                return
-            except Exception as error:  # noqa: BLE001 - the thread ends, and with it the process: nothing is swallowed
-                self._end(SnapshotError(f"unexpected {type(error).__name__} while shipping: {error}"))
-                return
+            else:
+                self._settle_trouble(None)
+                pause = RETRY_S
 
     def _next(self) -> Callable[[], None] | None:
         """Waits for the next thing to do; None at the end."""
         with self._changed:
             while True:
-                now = clock()
+                now = self._clock.now_s()
                 due = self._shipped_at + self._interval_s
                 if self._frozen is not None or (self._dirty and (self._urgent or self._stopping or now >= due)):
+                    return self._ship
+                if self._stopping and self._journal.sequence > self._mark.log.sequence:
                     return self._ship
                 if self._stopping:
                     return None
                 if self._asking or now >= self._confirmed + ASK_S:
                     return self._ask
                 until = min(self._confirmed + ASK_S, due if self._dirty else float("inf"))
-                self._changed.wait(max(0.0, until - now))
+                self._clock.wait(self._changed, max(0.0, until - now))
 
     def _sleep(self, seconds: float) -> None:
         with self._changed:
-            if self._stopping:
-                self._changed.wait(min(seconds, RETRY_S))
-            else:
-                self._changed.wait_for(lambda: self._stopping, seconds)
+            end = self._clock.now_s() + (min(seconds, RETRY_S) if self._stopping else seconds)
+            while (left := end - self._clock.now_s()) > 0:
+                self._clock.wait(self._changed, left)
+                if self._stopping:
+                    return
 
     def _ship(self) -> None:
         """One object. Rows that came meanwhile are for the next."""
         with self._changed:
             self._dirty = self._urgent = False
-        try:
-            if self._frozen is None:
-                self._frozen = self._freeze()
-            if self._frozen is None:
-                return
-            header, body, digest = self._frozen
-            reach("ship.frozen")
-            if not self._prefix.bucket.create(log_key(header.lineage, header.number), body):
-                raise self._fenced(header)
-        except SnapshotError:
-            with self._changed:
-                self._dirty = True
-            raise
+        again, began = self._frozen is not None, self._clock.now_s()
+        self._frozen = self._frozen or self._freeze()
+        if self._frozen is None:
+            return
+        header, body, digest = self._frozen
+        reach("ship.frozen")
+        if not self._prefix.bucket.create(log_key(header.lineage, header.number), body):
+            raise self._fenced(header)
         reach("ship.created")
+        if not again:  # an earlier try may have stored it long ago, which says nothing of today
+            self._confirm(began)
         self._advance(Place(header.number, digest, header.last, header.bytes_before + len(body)))
         self.figures.objects += 1
         self.figures.rows += header.rows
         self.figures.bytes += len(body)
 
     def _freeze(self) -> tuple[Header, bytes, str] | None:
-        """The next object, None when there is nothing to ship."""
-        end = self._mark.log
-        rows = self._journal.log_after(end.sequence, OBJECT_BYTES)
+        """The next object, None when there is nothing to ship. Raises Corrupt when the next row is not there: the log never has a gap."""
+        end, last = self._mark.log, self._journal.sequence
+        rows = [row for row in self._journal.log_after(end.sequence, OBJECT_BYTES) if row.sequence <= last]
+        if last > end.sequence and (not rows or rows[0].sequence != end.sequence + 1):
+            raise Corrupt(f"this disk ends at request {last}, but has not kept request {end.sequence + 1}, which was not shipped")
         if not rows:
             return None
         header = Header(
@@ -238,6 +248,7 @@ class Shipper:
         return header, *freeze(header, rows)
 
     def _advance(self, place: Place) -> None:
+        """May be done again after an error: the object is there."""
         mark = msgspec.structs.replace(self._mark, log=place)
         write_mark(self._live, mark)
         reach("ship.marked")
@@ -245,26 +256,28 @@ class Shipper:
         with self._changed:
             self._frozen = None
             self._mark = mark
-            self._shipped_at = self._confirmed = clock()
+            self._shipped_at = self._clock.now_s()
             self._dirty = self._dirty or self._journal.sequence > place.sequence
             ready = [waiter for waiter in self._waiters if waiter.sequence <= place.sequence]
             self._waiters = [waiter for waiter in self._waiters if waiter.sequence > place.sequence]
             self._urgent = bool(self._waiters)
-            self._asking = False
             self._changed.notify_all()
-        for waiter in ready:
-            waiter.settle(None)
+        _settle(ready, None)
 
     def _ask(self) -> None:
         """Still the owner while nobody took the next name."""
-        number = self._mark.log.number + 1
+        number, began = self._mark.log.number + 1, self._clock.now_s()
         taken = self._prefix.bucket.head(log_key(self._mark.lineage, number)) is not None
         self.figures.asked += 1
         if taken:
             raise Fenced(f"log object {number} of {self._prefix.bucket.url} was created by another writer: {self._owner()}")
+        self._confirm(began)
+
+    def _confirm(self, began: float) -> None:
+        """The bucket answered a question of that moment. Who waits for certainty goes on if that is not long ago."""
         with self._changed:
-            self._confirmed = clock()
-            self._asking = False
+            self._confirmed = max(self._confirmed, began)
+            self._asking = self._asking and not self._is_certain()
             self._changed.notify_all()
 
     def _fenced(self, header: Header) -> Fenced:
@@ -290,11 +303,14 @@ class Shipper:
             self._ended = error
             waiters, self._waiters = self._waiters, []
             self._changed.notify_all()
-        for waiter in waiters:
-            waiter.settle(error)
-        self._on_end(error)
+        try:
+            _settle(waiters, error)
+        finally:
+            self._on_end(error)
 
 
-def clock() -> float:
-    """Seconds that also pass while the process or the machine is frozen."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+def _settle(waiters: list[_Waiter], error: SnapshotError | None) -> None:
+    """Tells all, also when telling one of them fails."""
+    with ExitStack() as calls:
+        for waiter in reversed(waiters):
+            calls.callback(waiter.settle, error)
