@@ -58,12 +58,13 @@ def set_aside(estate: Estate, why: str) -> Path:
 
 
 def test_a_first_start_in_a_store_needs_permission(tmp_path: Path) -> None:
-    """An empty prefix in S3 may be a wrong name: with and without data the start is refused; allowed once, it is an index that comes back."""
+    """An empty prefix in S3 may be a wrong name: the start is refused, with and without data. Allowed once, the index comes back."""
     estate = Estate(tmp_path)
     with moto_store() as store:
-        settings = {"SNAPSHOT_URL": store.url, "environment": store.environment}
+        store_url = store.url
+        settings = {"SNAPSHOT_URL": store_url, "environment": store.environment}
         empty = (
-            f"{settings['SNAPSHOT_URL']} is empty, and {{}}: a first start needs permission, so that a wrong name cannot look like an empty "
+            f"{store_url} is empty, and {{}}: a first start needs permission, so that a wrong name cannot look like an empty "
             "index. Check ISCC_SEARCH_SNAPSHOT_URL; if it is right, run `tidepool snapshot init` once, or set "
             "ISCC_SEARCH_SNAPSHOT_MISSING=create"
         )
@@ -149,13 +150,12 @@ def test_another_lineage_is_refused(estate: Estate, stranger: Estate) -> None:
 def test_the_data_here_replaces_another_lineage_when_asked(estate: Estate, stranger: Estate) -> None:
     """`--adopt-local` publishes what is here as the newest generation; what was there stays, and its owner cannot go on."""
     before = tree(estate.bucket)
-    with estate.server() as old:
-        with stranger.server(arguments=["--adopt-local"]) as server:
-            require_entries(server, [new_entry(7)])
-            with Client(old.port, headers=REMOTE) as client:
-                assert client.add(INDEX, [new_entry(8)]).status == 503
-            assert end_of(old)[0] == FENCED
-            require_goes_on(server, estate.prefix, 1)
+    with estate.server() as old, stranger.server(arguments=["--adopt-local"]) as server:
+        require_entries(server, [new_entry(7)])
+        with Client(old.port, headers=REMOTE) as client:
+            assert client.add(INDEX, [new_entry(8)]).status == 503
+        assert end_of(old)[0] == FENCED
+        require_goes_on(server, estate.prefix, 1)
     after = tree(estate.bucket)
     assert [name for name in before if name != "v1/HEAD.json" and after.get(name) != before[name]] == []
     with stranger.without_disk().server() as server:
@@ -228,8 +228,9 @@ def test_a_bucket_that_was_brought_back_from_a_copy_is_refused(estate: Estate, t
     ahead = estate.copy(tmp_path / "ahead")
     ahead.bucket = backup.bucket
     words = (
-        f"the log of lineage {mark.lineage} in {backup.bucket.as_uri()} is not the one that this disk knows: {{}}. The bucket was changed by "
-        "something else than tidepool, or brought back from a copy. Find out which is right; `tidepool serve --adopt-remote` takes the bucket's"
+        f"the log of lineage {mark.lineage} in {backup.bucket.as_uri()} is not the one that this disk knows: {{}}. The bucket was changed "
+        "by something else than tidepool, or brought back from a copy. Find out which is right; `tidepool serve --adopt-remote` takes the "
+        "bucket's"
     )
     missing = f"log object {mark.log.number}, which this disk shipped, is not there"
     assert start_in_vain(ahead.server()) == (REFUSED, words.format(missing))
