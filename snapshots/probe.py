@@ -6,6 +6,7 @@ Leaves nothing under `v1/probe/`, unless the store does not delete.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import threading
@@ -17,13 +18,14 @@ from typing import TypeVar
 import msgspec
 
 from snapshots.bucket import Bucket
-from snapshots.errors import Missing, Refused, SnapshotError
+from snapshots.errors import Missing, Refused, SnapshotError, Unreachable
 from snapshots.paths import PROBES
 
 RACERS = 16
 ROUNDS = 8
 BODY_BYTES = 4096
 SKEW_MAX_S = 300.0
+SECONDS_MAX = 120.0
 
 Item = TypeVar("Item")
 
@@ -58,12 +60,15 @@ def probe(bucket: Bucket, rounds: int = ROUNDS) -> Findings:
     with ThreadPoolExecutor(RACERS, "tidepool-probe") as threads:
         trial = _Trial(bucket, threads)
         with trial.cleaned():
-            checks = [trial.creates(), trial.reads(), trial.ranges(), trial.lists(), trial.replaces()]
+            checks = [trial.creates()]
+            steps: list[Callable[[], Check]] = [trial.reads, trial.ranges, trial.lists, trial.replaces, trial.clocks]
             if checks[0].ok:
-                checks.append(trial.races(rounds))
-            skew_s = trial.skew_s()
-            checks += [trial.deletes(), _clock(skew_s)]
-    return Findings(tuple(checks), skew_s, time.monotonic() - started)
+                steps.append(functools.partial(trial.races, rounds))
+            for step in (*steps, trial.deletes):
+                if time.monotonic() - started > SECONDS_MAX:
+                    raise Unreachable(f"the store is too slow to be tried bucket={bucket.url} seconds={SECONDS_MAX:.0f}")
+                checks.append(step())
+    return Findings(tuple(checks), trial.skew_s, time.monotonic() - started)
 
 
 class _Trial:
@@ -76,14 +81,15 @@ class _Trial:
         self._key = f"{self._name}-object"
         self._body = os.urandom(BODY_BYTES)
         self._made = [self._key]
-        self._stored_s = 0.0
+        self.skew_s = 0.0
 
     def creates(self) -> Check:
         first = self._bucket.create(self._key, self._body)
-        self._stored_s = time.time()
+        stored_s = time.time()
         second = self._bucket.create(self._key, self._body[::-1])
-        told = "a name that is taken can be created again: the store ignores If-None-Match"
-        return _check("create", first and not second, told)
+        entry = self._bucket.head(self._key)
+        self.skew_s = entry.modified_s - stored_s if entry else 0.0
+        return _check("create", first and not second, "a name that is taken can be created again: the store ignores If-None-Match")
 
     def reads(self) -> Check:
         key, body = self._new("read"), os.urandom(BODY_BYTES)
@@ -115,9 +121,9 @@ class _Trial:
         told = f"{RACERS} creates of one name at the same moment had {'/'.join(map(str, counts))} winners: creating is not atomic"
         return _check("race", counts == [1] * rounds, told)
 
-    def skew_s(self) -> float:
-        entry = self._bucket.head(self._key)
-        return entry.modified_s - self._stored_s if entry else 0.0
+    def clocks(self) -> Check:
+        told = f"the clocks of this machine and of the store differ by {abs(self.skew_s):.0f} s"
+        return Check("clock", abs(self.skew_s) <= SKEW_MAX_S, told, needed=False)
 
     def deletes(self) -> Check:
         try:
@@ -167,8 +173,3 @@ class _Trial:
 
 def _check(name: str, ok: bool, told: str, *, needed: bool = True) -> Check:
     return Check(name, ok, "holds" if ok else told, needed)
-
-
-def _clock(skew_s: float) -> Check:
-    told = f"the clocks of this machine and of the store differ by {abs(skew_s):.0f} s"
-    return Check("clock", abs(skew_s) <= SKEW_MAX_S, told, needed=False)

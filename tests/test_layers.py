@@ -36,6 +36,8 @@ ONE_IMPORTER = {
     "lmdb": {"service.engine.store", "service.engine.walk"},
     "granian": {"service.serve"},
     "uvloop": {"service.serve"},
+    "boto3": {"snapshots.s3_client"},
+    "botocore": {"snapshots.s3_client"},
     "click": {"service.cli"},
     "apscheduler": {"service.boot.jobs"},
 }

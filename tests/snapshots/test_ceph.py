@@ -16,16 +16,7 @@ from snapshots.bucket import Bucket
 from snapshots.errors import Refused
 from snapshots.s3 import S3Bucket
 from tests.snapshots.bucket_suite import BODY, BucketSuite, refused_by_all
-from tests.stores import CEPH_MISSING, Store, ceph_store
-
-# In CI, where a skip is a failure, it is there.
-pytestmark = pytest.mark.skipif(CEPH_MISSING, reason="ceph-mon, ceph-osd and radosgw are not installed")
-
-
-@pytest.fixture(scope="module")
-def ceph() -> Iterator[Store]:
-    with ceph_store() as store:
-        yield store
+from tests.stores import Store
 
 
 @pytest.fixture

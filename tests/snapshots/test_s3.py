@@ -18,19 +18,13 @@ from snapshots.patience import Patience
 from snapshots.probe import probe
 from snapshots.s3 import S3Bucket
 from tests.snapshots.bucket_suite import BODY, MIB, BucketSuite, refused_by_all
-from tests.stores import Faulty, Store, faulty_store, moto_store
+from tests.stores import Faulty, Store, faulty_store
 from tests.stores.faulty import Fault, Request, answer, cut, hung, late, lost, reset
 from tests.system.server import free_port
 
 SHORT = Patience(connect_s=1.0, read_s=0.3, total_s=5.0, first_pause_s=0.01)
 SHORTEST = Patience(connect_s=0.2, read_s=0.2, total_s=0.2, first_pause_s=0.01)
 SLOW_DOWN = answer(503, "SlowDown")
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[Store]:
-    with moto_store() as store:
-        yield store
 
 
 @pytest.fixture
