@@ -100,18 +100,18 @@ def reigns(manifests: Sequence[Manifest]) -> list[Reign]:
     return found
 
 
-def window_base(reign: Reign, now_us: int) -> Manifest | None:
+def window_base(reign: Reign, now_us: int, window_us: int = WINDOW_US) -> Manifest | None:
     """The newest checkpoint that is older than the window: every time in the window can be reached from there.
 
     None: there is no such checkpoint, and the log is needed whole.
     """
-    older = [each for each in reign.manifests if each.kind == "checkpoint" and each.created_us <= now_us - WINDOW_US]
+    older = [each for each in reign.manifests if each.kind == "checkpoint" and each.created_us <= now_us - window_us]
     return older[-1] if older else None
 
 
-def is_past(reign: Reign, now_us: int) -> bool:
+def is_past(reign: Reign, now_us: int, window_us: int = WINDOW_US) -> bool:
     """Whether the lineage was left before the window began."""
-    return reign.until_us is not None and reign.until_us <= now_us - WINDOW_US
+    return reign.until_us is not None and reign.until_us <= now_us - window_us
 
 
 def log_span(prefix: Prefix, lineage: str) -> LogSpan:

@@ -29,7 +29,7 @@ from snapshots.manifest import Manifest
 from snapshots.paths import LOGS, MANIFESTS, parse_log_key, parse_manifest_key
 from snapshots.pins import pinned
 from snapshots.prefix import Prefix
-from snapshots.retention import WINDOW_US, is_old, reasons
+from snapshots.retention import USUAL, Policy, is_old, reasons
 
 DELETES = 16
 """Log objects that are deleted at a time."""
@@ -79,13 +79,13 @@ class Pruned(msgspec.Struct, frozen=True):
     undeleted: tuple[str, ...]
 
 
-def plan(prefix: Prefix, now_us: int) -> Plan:
+def plan(prefix: Prefix, now_us: int, policy: Policy = USUAL) -> Plan:
     """Reads only. Raises Corrupt or Refused when a manifest or a pin cannot be read: nothing is deleted then."""
     manifests = read_manifests(prefix)
     if not manifests:
         return Plan(now_us)
     entries = {parse_manifest_key(entry.key): entry for entry in prefix.bucket.list(MANIFESTS)}
-    kept = _kept(prefix, manifests, now_us)
+    kept = _kept(prefix, manifests, now_us, policy)
     doomed = []
     for each in manifests:
         entry = entries.get(each.generation)
@@ -95,7 +95,7 @@ def plan(prefix: Prefix, now_us: int) -> Plan:
             doomed.append(Doomed(entry.key, entry.size, "no span of the retention asks for it"))
         else:
             kept[each.generation] = ["young in the bucket"]
-    log, kept_log = _plan_log(prefix, manifests, now_us)
+    log, kept_log = _plan_log(prefix, manifests, now_us, policy.window_us)
     shown = tuple(Kept(generation, tuple(why)) for generation, why in sorted(kept.items()))
     return Plan(now_us, tuple(doomed), tuple(log), shown, tuple(kept_log))
 
@@ -123,27 +123,27 @@ def carry_out(prefix: Prefix, plan: Plan) -> Pruned:
     return Pruned(manifests, log_objects, freed, tuple(spared), tuple(undeleted))
 
 
-def _kept(prefix: Prefix, manifests: Sequence[Manifest], now_us: int) -> dict[int, list[str]]:
+def _kept(prefix: Prefix, manifests: Sequence[Manifest], now_us: int, policy: Policy) -> dict[int, list[str]]:
     """Generations of checkpoints that stay, and why."""
     checkpoints = [each for each in manifests if each.kind == "checkpoint"]
-    kept = _retained(checkpoints, set(pinned(prefix, now_us)), now_us)
+    kept = _retained(checkpoints, set(pinned(prefix, now_us)), now_us, policy)
     if manifests[-1].base_generation:
         kept.setdefault(manifests[-1].base_generation, []).append("below the newest manifest")
     for each in checkpoints:
-        if each.created_us > now_us - WINDOW_US:
+        if each.created_us > now_us - policy.window_us:
             kept.setdefault(each.generation, []).append("in the window")
     for reign in reigns(manifests):
-        base = None if is_past(reign, now_us) else window_base(reign, now_us)
+        base = None if is_past(reign, now_us, policy.window_us) else window_base(reign, now_us, policy.window_us)
         if base is not None:
             kept.setdefault(base.generation, []).append("the window begins behind it")
     return kept
 
 
-def _retained(checkpoints: Sequence[Manifest], pins: set[int], now_us: int) -> dict[int, list[str]]:
+def _retained(checkpoints: Sequence[Manifest], pins: set[int], now_us: int, policy: Policy) -> dict[int, list[str]]:
     """By retention, of each lineage for itself: the one that took over must not push out the last hour of the one that was left."""
     kept: dict[int, list[str]] = {}
     for lineage in {each.lineage for each in checkpoints}:
-        found = reasons([each for each in checkpoints if each.lineage == lineage], pins, now_us)
+        found = reasons([each for each in checkpoints if each.lineage == lineage], pins, now_us, policy)
         for generation, why in found.items():
             rest = why if generation == checkpoints[-1].generation else [each for each in why if each != "newest"]
             if rest:
@@ -157,8 +157,8 @@ def _held(prefix: Prefix, now_us: int) -> set[int | None]:
     return {*pinned(prefix, now_us), newest.generation if newest else None, newest.base_generation if newest else None}
 
 
-def _plan_log(prefix: Prefix, manifests: Sequence[Manifest], now_us: int) -> tuple[list[Doomed], list[KeptLog]]:
-    needed = _needed(manifests, now_us)
+def _plan_log(prefix: Prefix, manifests: Sequence[Manifest], now_us: int, window_us: int) -> tuple[list[Doomed], list[KeptLog]]:
+    needed = _needed(manifests, now_us, window_us)
     doomed, kept = [], []
     for lineage, group in groupby(_log_entries(prefix), key=lambda each: each[0]):
         entries = [(number, entry) for _, number, entry in group]
@@ -180,19 +180,19 @@ def _why(first: int | None) -> tuple[str, str]:
     return f"older than log object {first}, where the window begins", f"fences, and all from log object {first} on, where the window begins"
 
 
-def _needed(manifests: Sequence[Manifest], now_us: int) -> dict[str, int]:
+def _needed(manifests: Sequence[Manifest], now_us: int, window_us: int) -> dict[str, int]:
     """By lineage the first number that stays. A lineage that is not named needs none."""
     needed: dict[str, int] = {}
     for reign in reigns(manifests):
-        if is_past(reign, now_us):
+        if is_past(reign, now_us, window_us):
             continue
-        first = _first(reign, manifests[-1], now_us)
+        first = _first(reign, manifests[-1], now_us, window_us)
         needed[reign.lineage] = min(first, needed.get(reign.lineage, first))
     return needed
 
 
-def _first(reign: Reign, newest: Manifest, now_us: int) -> int:
-    base = window_base(reign, now_us)
+def _first(reign: Reign, newest: Manifest, now_us: int, window_us: int) -> int:
+    base = window_base(reign, now_us, window_us)
     first = base.log.number if base is not None else 0
     return min(first, newest.log.number) if reign.lineage == newest.lineage else first
 

@@ -21,7 +21,7 @@ from snapshots.manifest import Manifest
 from snapshots.paths import BLOBS, blob_key, log_key, parse_blob_key
 from snapshots.pins import pins
 from snapshots.prefix import Prefix
-from snapshots.retention import WINDOW_US
+from snapshots.retention import USUAL, WINDOW_US, Policy
 
 THREADS = 4
 RANGE_BYTES = 8 << 20
@@ -43,7 +43,9 @@ class Report(msgspec.Struct, frozen=True):
     problems: tuple[str, ...]
 
 
-def verify(prefix: Prefix, generation: int | None, share: float, seed: int, progress: Progress, now_us: int) -> Report:
+def verify(
+    prefix: Prefix, generation: int | None, share: float, seed: int, progress: Progress, now_us: int, policy: Policy = USUAL
+) -> Report:
     """Reads the log, and of the blobs about `share` of the bytes, at least one blob. Raises Missing for a generation that is not there.
 
     The log is read whole, since each object must be linked to the one before: that is what was written in the last day or two.
@@ -57,7 +59,7 @@ def verify(prefix: Prefix, generation: int | None, share: float, seed: int, prog
     sample = _sample({digest: sizes[digest] for digest in whole}, share, seed)
     problems += _read(prefix.bucket, sample, progress)
     problems += _dangling_pins(prefix, manifests) if generation is None else []
-    chain = _Chain(prefix, manifests, now_us)
+    chain = _Chain(prefix, manifests, now_us, policy)
     if manifests:
         chain.follow(progress)
     return Report(
@@ -175,10 +177,11 @@ def _problem(bucket: Bucket, digest: str, size: int) -> str:
 class _Chain:
     """The log of the newest lineage, from the oldest base on whose log is whole. Lives as long as one verification."""
 
-    def __init__(self, prefix: Prefix, manifests: Sequence[Manifest], now_us: int) -> None:
+    def __init__(self, prefix: Prefix, manifests: Sequence[Manifest], now_us: int, policy: Policy) -> None:
         self._prefix = prefix
         self._manifests = manifests
         self._now_us = now_us
+        self._window_us = min(policy.window_us, WINDOW_US)  # of a longer one: what was pruned before somebody set it is no loss
         self.objects = self.rows = self.bytes = 0
         self.problems: list[str] = []
 
@@ -205,10 +208,10 @@ class _Chain:
         if not span.goes_on(newest.log):
             self.problems.append(self._gap(span, newest, "the newest state cannot be restored"))
             return
-        base = window_base(reign, self._now_us)
+        base = window_base(reign, self._now_us, self._window_us)
         needed = base or next(iter(bases(reign.manifests)), None)
         if needed is not None and not span.goes_on(needed.log):
-            since = iso(max(needed.base_time_us, self._now_us - WINDOW_US))
+            since = iso(max(needed.base_time_us, self._now_us - self._window_us))
             self.problems.append(self._gap(span, needed, f"not every moment since {since} can be restored"))
 
     def _gap(self, span: LogSpan, manifest: Manifest, meaning: str) -> str:

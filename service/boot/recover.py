@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-from snapshots.history import Point
 
 from service.boot.source import EngineSource
 from service.engine.engine import Engine
@@ -23,6 +22,7 @@ from service.engine.parts import Report
 from snapshots.errors import Missing, Refused
 from snapshots.fetch import Progress, fetch
 from snapshots.files import local_errors, sync_directory
+from snapshots.history import Point
 from snapshots.log import START, Place, Row
 from snapshots.manifest import Parent
 from snapshots.mark import FORMAT, Mark, write_mark
@@ -45,11 +45,7 @@ class Restored(msgspec.Struct, frozen=True):
 
 def restore_to(prefix: Prefix, point: Point, target: Path, opts: Options, progress: Progress, report: Report, *, force: bool) -> Restored:
     """Raises Refused for a target that is not empty, unless `force`: then what is there is removed, at the very end."""
-    reason = unfit(point.manifest.engine)
-    if reason is not None:
-        raise Refused(f"generation {point.manifest.generation} cannot be restored: {reason}")
-    if not force and target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise Refused(f"{target} is not empty: choose another directory, or give --force to replace it")
+    require_possible(point, target, force=force)
     partial = target.with_name(target.name + ".partial")
     with local_errors(partial):
         partial.mkdir(parents=True, exist_ok=True)
@@ -61,6 +57,16 @@ def restore_to(prefix: Prefix, point: Point, target: Path, opts: Options, progre
         partial.rename(target)
         sync_directory(target.parent)
     return msgspec.structs.replace(restored, directory=target)
+
+
+def require_possible(point: Point, target: Path, *, force: bool) -> None:
+    """Raises Refused when the files are not for this version, or the target is taken."""
+    reason = unfit(point.manifest.engine)
+    if reason is not None:
+        raise Refused(f"generation {point.manifest.generation} cannot be restored: {reason}")
+    with local_errors(target):
+        if not force and target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise Refused(f"{target} is not empty: choose another directory, or give --force to replace it")
 
 
 def _fetch(prefix: Prefix, point: Point, partial: Path, progress: Progress) -> None:
