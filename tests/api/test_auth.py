@@ -31,6 +31,11 @@ def test_a_wrong_key_is_refused_everywhere(guarded: Server, key: str | None) -> 
         ("DELETE", "/indexes/a"),
         ("POST", "/indexes/a/assets"),
         ("GET", "/indexes/a/search"),
+        ("GET", "/snapshots"),
+        ("POST", "/snapshots"),
+        ("GET", "/snapshots/1"),
+        ("GET", "/snapshots/status"),
+        ("POST", "/snapshots/drill"),
     ):
         answer = httpx.request(method, guarded.url + path, headers=headers, content=b"{bad json" if method == "POST" else None)
         assert (answer.status_code, answer.json()) == (401, {"detail": "Unauthorized"})
