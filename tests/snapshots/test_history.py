@@ -242,6 +242,16 @@ def test_the_first_manifests_of_a_lineage_were_pruned(maker: Maker) -> None:
     assert oldest_restorable(maker.prefix) == FOUR + 3 * HOUR_US
 
 
+def test_a_hole_behind_which_everything_could_be_restored(maker: Maker) -> None:
+    """The oldest restorable time is behind the last hole."""
+    maker.leave(FOUR + HOUR_US)
+    maker.ship(FOUR + 2 * HOUR_US)
+    maker.checkpoint(FOUR + 3 * HOUR_US)
+    remove_log(maker, 2)
+    maker.ship(FOUR + 4 * HOUR_US)
+    assert oldest_restorable(maker.prefix) == FOUR + 3 * HOUR_US
+
+
 def test_the_log_of_a_lineage_that_was_left_is_gone(maker: Maker) -> None:
     maker.leave(FOUR + HOUR_US)
     left = maker.manifests[0].lineage
@@ -283,7 +293,7 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_any_history(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]], data: st.DataObject) -> None:
     """A time that can be restored gives exactly the rows that were there then; every time from the oldest restorable on can be.
 

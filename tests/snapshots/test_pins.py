@@ -9,6 +9,7 @@ import pytest
 from snapshots.errors import Corrupt, Missing, Refused
 from snapshots.paths import pin_key
 from snapshots.pins import Pin, pin, pinned, pins, unpin
+from snapshots.prefix import Prefix
 from tests.snapshots.prefixes import DAY_US, HOUR_US, NOON_US, Maker
 
 
@@ -89,6 +90,27 @@ def test_a_pin_of_another_version(maker: Maker) -> None:
     maker.bucket.replace(str(pin_key("new")), b'{"format":2,"name":"new","generation":2,"created_us":1}')
     with pytest.raises(Refused, match="format 2"):
         pinned(maker.prefix, NOON_US)
+
+
+class Racing:
+    """A bucket from which a checkpoint is pruned at the moment when a pin is written."""
+
+    def __init__(self, made: Maker) -> None:
+        self._inner = made.bucket
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._inner, name)
+
+    def create(self, key: str, body: bytes) -> bool:
+        self._inner.delete("v1/manifests/00000000000000000002.json")
+        return self._inner.create(key, body)
+
+
+def test_pruned_while_being_pinned(maker: Maker) -> None:
+    """Nobody is told that it holds."""
+    with pytest.raises(Missing, match="generation 2 was pruned while it was being pinned"):
+        pin(Prefix(Racing(maker)), "late", 2, None, NOON_US)  # type: ignore[arg-type]  # the rest is passed on
+    assert pins(maker.prefix) == []
 
 
 def test_other_files_are_no_pins(maker: Maker) -> None:

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snapshots.addresses import open_bucket
 from snapshots.bucket import Bucket
-from snapshots.errors import Missing, Unreachable
+from snapshots.errors import Missing, SnapshotError, Unreachable
 from snapshots.fetch import Progress
+from snapshots.history import restore_point
 from snapshots.log import Place
 from snapshots.manifest import Manifest, seal
 from snapshots.paths import HINT, blob_key, log_key, manifest_key
@@ -20,6 +22,7 @@ from snapshots.prefix import Prefix
 from snapshots.prune import carry_out, plan
 from snapshots.verify import Report, _sample, verify
 from tests.snapshots.prefixes import DAY_US, HOUR_US, MINUTE_US, NOON_US, Maker
+from tests.stores import moto_store
 
 NOW_US = NOON_US + 2 * HOUR_US
 
@@ -187,11 +190,10 @@ def _replace(made: Maker, generation: int, log: Place) -> None:
 
 def test_a_base_behind_the_end_of_the_log(maker: Maker) -> None:
     """A manifest that says it has more than was ever shipped."""
-    end = maker.end
-    maker.end = Place(end.number, end.digest, end.sequence + 5, end.bytes)
     maker.checkpoint(NOW_US)
-    maker.end = end
-    assert any("ends at request 8, a base has 13" in each or "names another log object" in each for each in check(maker).problems)
+    wrong = msgspec.structs.replace(maker.prefix.manifest(5), base_sequence=13)
+    maker.bucket.replace(manifest_key(5), seal(wrong)[1])
+    problem(maker, f"the log of lineage {maker.lineage} ends at request 8, a base has 13")
 
 
 def test_after_a_prune(tmp_path: Path) -> None:
@@ -268,24 +270,59 @@ def test_progress(maker: Maker) -> None:
     assert progress.bytes_done > 0
 
 
-class Down:
-    """A bucket that does not answer when a blob is read."""
+class Failing:
+    """A bucket in which some objects cannot be read, though they are listed."""
 
-    def __init__(self, inner: Bucket) -> None:
+    def __init__(self, inner: Bucket, prefix: str, error: SnapshotError) -> None:
         self._inner = inner
+        self._prefix = prefix
+        self._error = error
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._inner, name)
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        if key.startswith("v1/blobs/"):
-            raise Unreachable("no answer")
+        if key.startswith(self._prefix):
+            raise self._error
         return self._inner.get(key, start, length)
 
 
 def test_no_answer_is_no_damage(maker: Maker) -> None:
+    bucket = Failing(maker.bucket, "v1/blobs/", Unreachable("no answer"))
     with pytest.raises(Unreachable):
-        verify(Prefix(Down(maker.bucket)), None, 1.0, 0, Progress(), NOW_US)  # type: ignore[arg-type]  # the rest is passed on
+        verify(Prefix(bucket), None, 1.0, 0, Progress(), NOW_US)  # type: ignore[arg-type]  # the rest is passed on
+
+
+@pytest.mark.parametrize("key", ["v1/blobs/", "v1/log/"])
+def test_listed_and_not_there(maker: Maker, key: str) -> None:
+    """A store that lost an object and does not know it."""
+    key = next(iter(maker.keys(key)))
+    bucket = Failing(maker.bucket, key, Missing("no such object"))
+    found = verify(Prefix(bucket), None, 1.0, 0, Progress(), NOW_US)  # type: ignore[arg-type]  # the rest is passed on
+    assert [key in each for each in found.problems] == [True]
+
+
+def test_a_claim_whose_checkpoint_was_pruned(maker: Maker) -> None:
+    """Its files were swept: nobody misses them."""
+    maker.checkpoint(NOW_US)
+    (maker.root / manifest_key(3)).unlink()
+    for digest in maker.manifests[2].pieces - maker.manifests[1].pieces:
+        (maker.root / blob_key(digest)).unlink()
+    assert check(maker).problems == ()
+
+
+def test_in_s3(maker: Maker) -> None:
+    """What a directory holds, copied to S3, is right there too, and can be restored from there."""
+    with moto_store() as store:
+        bucket = open_bucket(store.url, store.environment)
+        for entry in maker.bucket.list(""):
+            assert bucket.create(entry.key, maker.bucket.get(entry.key))
+        assert verify(Prefix(bucket), None, 1.0, 0, Progress(), NOW_US) == check(maker)
+        assert restore_point(Prefix(bucket), at_us=NOW_US) == restore_point(maker.prefix, at_us=NOW_US)
+        key = blob_key(min(maker.newest.pieces))
+        assert bucket.delete(key)
+        assert [key in each for each in verify(Prefix(bucket), None, 1.0, 0, Progress(), NOW_US).problems] == [True]
+        bucket.close()
 
 
 def test_nothing_is_written(maker: Maker) -> None:
