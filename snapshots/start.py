@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
-from snapshots.errors import Corrupt, Foreign, Unreachable
+from snapshots.errors import Foreign, Refused, Unreachable
 from snapshots.manifest import Manifest
 from snapshots.mark import Mark
 from snapshots.walk import Standing
@@ -97,7 +97,7 @@ def _without_bucket(disk: Disk, error: Unreachable, allowed: Allowed) -> Decisio
 def _empty_prefix(disk: Disk, remote: Remote, allowed: Allowed) -> Decision:
     permitted = allowed.create or remote.initialised
     if disk.data == "damaged":
-        raise Corrupt(disk.reason)
+        raise Refused(disk.reason)
     if disk.mark is not None and disk.mark.epoch > 0:
         if allowed.adopt == "local":
             return Decision(Action.PUBLISH, f"{remote.url} is empty and gets what is here, as asked")

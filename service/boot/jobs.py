@@ -28,6 +28,7 @@ class Jobs:
     """Lives from the claim to the stop. Each job has a thread."""
 
     def __init__(self, jobs: list[Job]) -> None:
+        logging.getLogger("apscheduler").setLevel(logging.ERROR)
         self._scheduler = BackgroundScheduler(executors={"default": ThreadPoolExecutor(len(jobs))}, timezone=UTC)
         self.failures: dict[str, int] = {job.name: 0 for job in jobs}
         for job in jobs:
@@ -45,7 +46,6 @@ class Jobs:
                     coalesce=True,
                     misfire_grace_time=None,
                 )
-        logging.getLogger("apscheduler").setLevel(logging.ERROR)
 
     def start(self) -> None:
         self._scheduler.start()

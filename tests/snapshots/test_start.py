@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from snapshots.errors import Corrupt, Foreign, SnapshotError, Unreachable
+from snapshots.errors import Foreign, Refused, SnapshotError, Unreachable
 from snapshots.log import START, Place
 from snapshots.manifest import EMPTY_LOG, Manifest
 from snapshots.mark import FORMAT, Mark
@@ -107,7 +107,7 @@ FAIL = Allowed(create=True, serve_unreachable=False)
         (NEW_DATA, remote(), CREATE, "", Foreign, f"the data here was never published, but {URL} holds lineage {OURS}"),
         (THEIR_DATA, remote(), CREATE, "", Foreign, f"the data here belongs to lineage {THEIRS}, but {URL} holds lineage {OURS}"),
         (Disk("damaged", None, "torn"), remote(), CREATE, "", Foreign, "they are not the same index"),
-        (DAMAGED, EMPTY, CREATE, "", Corrupt, "page 7 is torn"),
+        (DAMAGED, EMPTY, CREATE, "", Refused, "page 7 is torn"),
         (DAMAGED, DOWN, NOTHING, "", Unreachable, "the data here is damaged, and the bucket cannot be reached: connection refused"),
         (NO_DATA, DOWN, NOTHING, "", Unreachable, "there is no data here, and the bucket that may have it cannot be reached"),
         (OUR_DATA, DOWN, FAIL, "", Unreachable, "connection refused; start again when it answers, or set ISCC_SEARCH_SNAPSHOT_UNREACHABLE"),
