@@ -15,9 +15,24 @@ from service.settings import Settings, SettingsError, load_process
 EXIT_FAILED = 1
 EXIT_SETTINGS = 2
 EXIT_PROBLEMS = 4
+SNAPSHOT = "snapshot"
 
 
-@click.group(help="Similarity search for ISCC codes.", context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """`snapshot` is loaded when somebody asks for it: `--version` and `serve` need none of it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), SNAPSHOT])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != SNAPSHOT:
+            return super().get_command(ctx, cmd_name)
+        from service.snapshot_cli import snapshot
+
+        return snapshot
+
+
+@click.group(cls=Commands, help="Similarity search for ISCC codes.", context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tidepool")
 def main() -> None:
     """Settings come from the environment and `.env`, see the README."""
@@ -30,7 +45,7 @@ def main() -> None:
 @click.option("--adopt-remote", "adopt", flag_value="remote", help="The bucket replaces what is here, which is set aside.")
 def serve(host: str | None, port: str | None, adopt: str | None) -> None:
     given = {"ISCC_SEARCH_HOST": host, "ISCC_SEARCH_PORT": port}
-    settings = _settings({name: value for name, value in given.items() if value is not None})
+    settings = load_settings({name: value for name, value in given.items() if value is not None})
     from service import serve as server  # imported late: `--version` and wrong settings need none of it
 
     server.serve(settings, adopt=adopt or "")
@@ -42,7 +57,7 @@ def verify(directory: Path | None) -> None:
     from service.engine.verify import verify as find_problems
 
     try:
-        problems = find_problems(directory or _settings({}).directory)
+        problems = find_problems(directory or load_settings({}).directory)
     except EngineError as error:
         click.echo(f"tidepool: {error}", err=True)
         sys.exit(EXIT_FAILED)
@@ -53,15 +68,15 @@ def verify(directory: Path | None) -> None:
     click.echo("no problems found")
 
 
-def _settings(overrides: dict[str, str]) -> Settings:
-    """Settings of this process, with logging set up. Ends the process with all problems when they cannot be used."""
+def load_settings(overrides: dict[str, str], level: str = "") -> Settings:
+    """Settings of this process, with logging set up at their level or at `level`. Ends the process with all problems if they have any."""
     try:
         settings, notices = load_process(overrides)
     except SettingsError as error:
         for problem in error.problems:
             click.echo(f"tidepool: {problem}", err=True)
         sys.exit(EXIT_SETTINGS)
-    set_up(settings.log_level)
+    set_up(level or settings.log_level)
     for notice in notices:
         logger.warning(notice)
     return settings

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 PREFIX = "ISCC_SEARCH_"
+NO_BUCKET = "none"
 READ_THREADS_MAX = 8  # more threads gain nothing: a search is bound by memory and the interpreter lock
 
 WITHOUT_MEANING = frozenset(
@@ -299,7 +300,7 @@ def _seconds(low: float, high: float) -> Callable[[str], float]:
 
 
 def _bucket_url(text: str) -> str:
-    if text == "none":
+    if text == NO_BUCKET:
         return text
     scheme, separator, rest = text.partition("://")
     if not separator or scheme not in ("file", "s3"):

@@ -38,7 +38,7 @@ ONE_IMPORTER = {
     "uvloop": {"service.serve"},
     "boto3": {"snapshots.s3_client"},
     "botocore": {"snapshots.s3_client"},
-    "click": {"service.cli"},
+    "click": {"service.cli", "service.snapshot_cli"},
     "apscheduler": {"service.boot.jobs"},
 }
 

@@ -19,6 +19,7 @@ from snapshots.errors import Corrupt, Refused
 from snapshots.fetch import Progress
 from snapshots.files import write_whole
 from snapshots.history import oldest_restorable
+from snapshots.retention import USUAL, Policy
 from snapshots.ship import Report
 from snapshots.verify import verify
 
@@ -37,6 +38,7 @@ class Schedule(msgspec.Struct, frozen=True):
     verify_s: float
     drill_s: float
     heartbeat_url: str
+    policy: Policy = USUAL
 
 
 class Done(msgspec.Struct):
@@ -89,7 +91,7 @@ class Chores:
         """Drops what the retention does not ask for. Between checkpoints, so that no manifest is made of what is being deleted."""
         prefix, now_us = self._keeper.prefix, _now_us()
         with self._keeper.pause():
-            pruned = prune.carry_out(prefix, prune.plan(prefix, now_us))
+            pruned = prune.carry_out(prefix, prune.plan(prefix, now_us, self._schedule.policy))
             plan = sweep.plan(prefix, now_us)
             swept = sweep.carry_out(prefix, plan)
             generation = self._keeper.newest.generation
@@ -104,7 +106,7 @@ class Chores:
 
     def verify(self, share: float = VERIFY_SHARE) -> None:
         """Reads some of the bucket. What is wrong is counted, shown and logged."""
-        report = verify(self._keeper.prefix, None, share, time.time_ns(), Progress(), _now_us())
+        report = verify(self._keeper.prefix, None, share, time.time_ns(), Progress(), _now_us(), self._schedule.policy)
         self.done.verify_problems = list(report.problems)
         self.done.verify_failures += bool(report.problems)
         self.done.verified_at = _now_us() / 1e6

@@ -7,25 +7,21 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from service.api.schema_snapshots import (
     SnapshotCreated,
     SnapshotDetail,
     SnapshotDrill,
-    SnapshotFile,
     SnapshotGeneration,
-    SnapshotParent,
     SnapshotStatus,
-    time_of,
 )
+from service.boot.bodies import created_body, detail_body, generation_body
 from service.boot.figures import Running, shown_drill
 from service.engine.errors import Busy, Conflict, Damaged, EngineError, NoSpace, NotFound
 from snapshots.errors import Corrupt, Missing, NoRoom, SnapshotError
-from snapshots.history import Summary, generations
-from snapshots.manifest import Manifest
+from snapshots.history import generations
 from snapshots.prefix import Prefix
-from snapshots.publish import Published
 
 T = TypeVar("T")
 
@@ -67,7 +63,7 @@ class Front:
         keeper = self._claimed().keeper
         if self._errands[CREATE] or keeper.busy:
             raise Busy("a checkpoint is made or the bucket is pruned at this moment: send the request again later")
-        return self._run(CREATE, lambda: _created(keeper.checkpoint()))
+        return self._run(CREATE, lambda: created_body(keeper.checkpoint()))
 
     def drill(self) -> Awaitable[SnapshotDrill]:
         chores = self._claimed().chores
@@ -104,58 +100,14 @@ def _meaning(error: SnapshotError) -> EngineError:
 
 
 def _generations(prefix: Prefix) -> list[SnapshotGeneration]:
-    return [SnapshotGeneration(**_listed(each)) for each in generations(prefix, _now_us())]
+    return [generation_body(each) for each in generations(prefix, _now_us())]
 
 
 def _generation(prefix: Prefix, number: int) -> SnapshotDetail:
     found = next((each for each in generations(prefix, _now_us()) if each.generation == number), None)
     if found is None:
         raise NotFound(f"{prefix.bucket.url} has no generation {number}: it never had, or it was pruned")
-    manifest = prefix.manifest(number)
-    parent = manifest.parent
-    return SnapshotDetail(
-        **_listed(found),
-        writer=manifest.writer,
-        host=manifest.host,
-        log_number=manifest.log.number,
-        log_sequence=manifest.log.sequence,
-        engine=manifest.engine,
-        parent=SnapshotParent(parent.lineage, parent.sequence) if parent is not None else None,
-        files=[SnapshotFile(file.path, file.size, file.pieces) for file in manifest.files],
-    )
-
-
-def _created(published: Published) -> SnapshotCreated:
-    """Nobody can have pinned it, and nothing of its log can be pruned yet."""
-    return SnapshotCreated(
-        **_members(published.manifest),
-        pinned_by=[],
-        restorable=True,
-        replayable=True,
-        uploaded_bytes=published.uploaded_bytes,
-        known_bytes=published.known_bytes,
-        seconds=published.seconds,
-    )
-
-
-def _listed(each: Summary) -> dict[str, Any]:
-    return {**_members(each), "pinned_by": list(each.pinned_by), "restorable": each.restorable, "replayable": each.replayable}
-
-
-def _members(each: Summary | Manifest) -> dict[str, Any]:
-    """What all bodies of a generation have."""
-    return {
-        "generation": each.generation,
-        "kind": each.kind,
-        "created": time_of(each.created_us),
-        "lineage": each.lineage,
-        "epoch": each.epoch,
-        "base_generation": each.base_generation,
-        "base_sequence": each.base_sequence,
-        "base_time": time_of(each.base_time_us),
-        "bytes": each.bytes,
-        "counts": each.counts,
-    }
+    return detail_body(found, prefix.manifest(number))
 
 
 def _now_us() -> int:

@@ -34,11 +34,12 @@ from service.engine.options import Options
 from service.engine.requests import Answer, Request
 from service.lanes import ReadLane, WriteLane
 from service.logs import event, logger
-from service.settings import Settings
+from service.settings import NO_BUCKET, Settings
 from service.telemetry import Metrics
 from snapshots.addresses import open_bucket
 from snapshots.errors import Corrupt, Fenced, Foreign, Missing, NoRoom, Refused, SnapshotError, Unreachable
 from snapshots.prefix import Prefix
+from snapshots.retention import Policy
 from snapshots.start import Allowed
 from snapshots.timed import TimedBucket
 from snapshots.walk import Diverged
@@ -60,7 +61,6 @@ SNAPSHOT_EXITS: dict[type[SnapshotError], int] = {
 }
 """What the process ends with when the bucket and this disk cannot go on together."""
 FATAL_EVENT = "fatal"
-NO_BUCKET = "none"
 CLAIM_AGAIN_S = 5.0
 ENGINE_CLOSE_S = 2.0
 """Kept of the time for closing."""
@@ -276,7 +276,10 @@ class Boot:
         )
         opts = options(self._settings)
         schedule = Schedule(
-            self._settings.snapshot_verify_interval, self._settings.snapshot_drill_interval, self._settings.snapshot_heartbeat_url
+            self._settings.snapshot_verify_interval,
+            self._settings.snapshot_drill_interval,
+            self._settings.snapshot_heartbeat_url,
+            policy(self._settings),
         )
         self._chores = Chores(keeper, directory, opts, schedule, self._note)
         self._jobs = Jobs(
@@ -386,6 +389,11 @@ def options(settings: Settings) -> Options:
         disk_free_min_bytes=settings.disk_free_min_bytes,
         keep_log=settings.snapshot_url != NO_BUCKET,
     )
+
+
+def policy(settings: Settings) -> Policy:
+    """What is kept in the bucket."""
+    return Policy(*settings.snapshot_keep, settings.snapshot_window)
 
 
 def permissions(settings: Settings, adopt: str) -> Allowed:
