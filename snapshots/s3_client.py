@@ -19,7 +19,7 @@ from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
 from snapshots.errors import Refused, SnapshotError, Unreachable
 from snapshots.patience import Patience
 from snapshots.s3_errors import meaning
-from snapshots.s3_settings import Manner, endpoint_of, manner_of, region_of
+from snapshots.s3_settings import Manner, endpoint_of, keys_of, manner_of, region_of
 
 CONNECTIONS = 48  # 32 threads that read, and those that ship and sweep besides
 ANY_REGION = "us-east-1"  # what stores without regions expect in a signature
@@ -119,12 +119,8 @@ def _transport_meaning(error: Exception, facts: str) -> SnapshotError:
 
 def _connect(environment: Mapping[str, str], patience: Patience) -> Any:
     """Keys that the environment names are handed over; a profile only without them, as everywhere in AWS. The rest boto3 finds."""
-    keys = {
-        "aws_access_key_id": environment.get("AWS_ACCESS_KEY_ID") or None,
-        "aws_secret_access_key": environment.get("AWS_SECRET_ACCESS_KEY") or None,
-        "aws_session_token": environment.get("AWS_SESSION_TOKEN") or None,
-    }
-    profile = None if any(keys.values()) else environment.get("AWS_PROFILE") or None
+    keys = keys_of(environment)
+    profile = None if keys else environment.get("AWS_PROFILE") or None
     session = boto3.session.Session(**keys, region_name=region_of(environment), profile_name=profile)
     endpoint = endpoint_of(environment)
     url = endpoint or session.client("s3").meta.endpoint_url  # it may stand in the profile

@@ -14,6 +14,7 @@ import msgspec
 from snapshots.errors import Refused
 
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 CHECKSUMS = ("when_required", "when_supported")
 AWS = ("amazonaws.com", "amazonaws.com.cn", "api.aws", "api.amazonwebservices.com.cn", "amazonaws.eu")
@@ -36,6 +37,18 @@ def endpoint_of(environment: Mapping[str, str]) -> str | None:
     if value is not None and not re.fullmatch(r"https?://[^\s/@?#]+/?", value):
         raise Refused(f"not an endpoint: {name} is written as https://host or http://host:port")
     return value
+
+
+def keys_of(environment: Mapping[str, str]) -> dict[str, str]:
+    """The credentials that the environment itself holds, as parameters of boto3; empty when they are elsewhere."""
+    key, secret = (environment.get(name) for name in KEYS)
+    if not key and not secret:
+        return {}
+    if not key or not secret:
+        present, absent = KEYS if key else KEYS[::-1]
+        raise Refused(f"half of the credentials: {present} is set and {absent} is not")
+    token = environment.get("AWS_SESSION_TOKEN")
+    return {"aws_access_key_id": key, "aws_secret_access_key": secret} | ({"aws_session_token": token} if token else {})
 
 
 def region_of(environment: Mapping[str, str]) -> str | None:

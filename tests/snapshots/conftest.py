@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.stores import CEPH_MISSING, Store, ceph_store, moto_store
+from tests.snapshots.impatient import Opened
+from tests.stores import CEPH_MISSING, Faulty, Store, ceph_store, faulty_store, moto_store
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +25,24 @@ def ceph() -> Iterator[Store]:
         pytest.skip("ceph-mon, ceph-osd and radosgw are not installed")
     with ceph_store() as store:
         yield store
+
+
+@pytest.fixture
+def faulty(moto: Store) -> Iterator[Faulty]:
+    with faulty_store(moto) as faulty:
+        yield faulty
+
+
+@pytest.fixture
+def opened() -> Iterator[Opened]:
+    with Opened() as opened:
+        yield opened
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A process without credentials, whatever this machine has."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
