@@ -16,7 +16,7 @@ from tests.stores.children import Children, run
 from tests.stores.store import Store, with_bucket
 from tests.system.server import free_port
 
-CEPH_MISSING = any(shutil.which(name) is None for name in ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "ceph-authtool"))
+CEPH_MISSING = any(shutil.which(name) is None for name in ("ceph", "ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "monmaptool"))
 DISK_BYTES = 10 * 1024**3  # a sparse file
 ACCESS_KEY, SECRET_KEY = "testkey", "testsecret"
 
