@@ -29,7 +29,7 @@ from snapshots.manifest import Manifest
 from snapshots.paths import LOGS, MANIFESTS, parse_log_key, parse_manifest_key
 from snapshots.pins import pinned
 from snapshots.prefix import Prefix
-from snapshots.retention import USUAL, Policy, is_old, reasons
+from snapshots.retention import USUAL, WINDOW_US, Policy, is_old, reasons
 
 DELETES = 16
 """Log objects that are deleted at a time."""
@@ -130,7 +130,7 @@ def _kept(prefix: Prefix, manifests: Sequence[Manifest], now_us: int, policy: Po
     if manifests[-1].base_generation:
         kept.setdefault(manifests[-1].base_generation, []).append("below the newest manifest")
     for each in checkpoints:
-        if each.created_us > now_us - policy.window_us:
+        if each.created_us > now_us - max(policy.window_us, WINDOW_US):
             kept.setdefault(each.generation, []).append("in the window")
     for reign in reigns(manifests):
         base = None if is_past(reign, now_us, policy.window_us) else window_base(reign, now_us, policy.window_us)

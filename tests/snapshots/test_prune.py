@@ -19,6 +19,7 @@ from snapshots.paths import log_key, manifest_key, parse_log_key, parse_manifest
 from snapshots.pins import pin
 from snapshots.prefix import Prefix
 from snapshots.prune import Plan, carry_out, plan
+from snapshots.retention import USUAL, Policy
 from tests.snapshots.prefixes import DAY_US, HOUR_US, MINUTE_US, NOON_US, Maker
 
 
@@ -203,9 +204,10 @@ def test_young_by_our_clock(tmp_path: Path) -> None:
     made.checkpoint(middle_us + 1)
     made.date(manifest_key(made.newest.generation - 1), NOON_US - 100 * DAY_US)
     later_us = NOON_US + 12 * HOUR_US
-    gone = generations(plan(made.prefix, later_us))
-    assert gone
-    assert not gone & {each.generation for each in made.manifests if each.created_us > later_us - DAY_US}
+    for policy in (USUAL, Policy(hourly=0, daily=0, weekly=0, window_s=60)):
+        gone = generations(plan(made.prefix, later_us, policy))
+        assert gone
+        assert not gone & {each.generation for each in made.manifests if each.created_us > later_us - DAY_US}
     assert not generations(plan(made.prefix, NOON_US)) & young
 
 
