@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.servers import Server, ours
 
-OPERATIONS = re.compile(r"^tidepool_store_seconds_count\{([^}]*)\} (\S+)$", re.MULTILINE)
+OPERATIONS = re.compile(r"^tidepool_bucket_seconds_count\{([^}]*)\} (\S+)$", re.MULTILINE)
 
 
 class Tidepool(Server):
