@@ -129,7 +129,7 @@ def _checkpoints(running: Running) -> dict[str, object]:
 def _chores(running: Running) -> dict[str, object]:
     done = running.chores.done
     checked, drilled = check(done), done.drilled
-    looked = done.oldest_us is not None or done.blobs or done.deleted
+    looked = done.pruned_generation > 0
     return {
         "verify_last_success_timestamp_seconds": done.verified_at if checked is not None and checked.ok else None,
         "verify_failures": done.verify_failures,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
@@ -320,6 +322,23 @@ def test_without_a_bucket(tmp_path: Path) -> None:
         assert not (tmp_path / "data" / "bucket").exists()
 
     ask(tmp_path / "data", case, SNAPSHOT_URL="none")
+
+
+def test_readers_that_were_killed_are_counted(tmp_path: Path) -> None:
+    """The place of a process that ended in the middle of reading is freed with the next checkpoint."""
+    read = "import lmdb, sys; txn = lmdb.open(sys.argv[1], readonly=True).begin(); print('reading', flush=True); sys.stdin.read()"
+
+    async def case(_: Boot, client: httpx.AsyncClient) -> None:
+        assert await metric(client, "tidepool_lmdb_stale_readers") == 0
+        command = [sys.executable, "-c", read, str(tmp_path / "data" / "live")]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
+            assert reader.stdout is not None
+            assert reader.stdout.readline() == b"reading\n"
+            reader.kill()
+        assert (await client.post("/snapshots")).status_code == 201
+        assert await metric(client, "tidepool_lmdb_stale_readers") == 1
+
+    ask(tmp_path / "data", case)
 
 
 def test_a_bucket_that_takes_nothing(tmp_path: Path) -> None:
