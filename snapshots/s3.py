@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from snapshots.bucket import KEY, Entry
-from snapshots.errors import Missing, Refused, Unreachable
+from snapshots.errors import Missing, Refused, SnapshotError, Unreachable
 from snapshots.patience import Patience
 from snapshots.s3_client import Client
 from snapshots.s3_errors import BehindEnd, Taken
@@ -24,6 +26,8 @@ from snapshots.s3_upload import Upload
 from snapshots.section import Section, open_section
 
 SINGLE_BYTES = 64 * 1024 * 1024
+FIRST_S = 10.0
+"""So long is waited for the first answer: a start must not stand still for minutes because nobody is there."""
 
 Answer = TypeVar("Answer")
 
@@ -46,6 +50,7 @@ class S3Bucket:
         self._root = f"{prefix}/" if prefix else ""
         self._stored_with = encryption_parameters(encryption)
         self._patience = patience or Patience()
+        self._wait_s = FIRST_S
         self._page_keys = page_keys
         self._closed = threading.Event()
         self._client = Client(environment, self._patience)
@@ -91,7 +96,18 @@ class S3Bucket:
         self._client.close()
 
     def _ask(self, call: Callable[[], Answer]) -> Answer:
-        return self._patience.ask(call, self._closed)
+        """Patiently while the bucket is known to answer; briefly until it first does; once only after it was waited for in vain."""
+        patience = msgspec.structs.replace(self._patience, total_s=min(self._patience.total_s, self._wait_s))
+        try:
+            answer = patience.ask(call, self._closed)
+        except Unreachable:
+            self._wait_s = 0.0
+            raise
+        except SnapshotError:
+            self._wait_s = self._patience.total_s
+            raise
+        self._wait_s = self._patience.total_s
+        return answer
 
     def _place(self, key: str) -> dict[str, str]:
         if not KEY.fullmatch(key):
