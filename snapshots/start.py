@@ -139,8 +139,15 @@ def _same_lineage(found: Standing, mark: Mark, remote: Remote, allowed: Allowed)
             return Decision(Action.RESTORE, found.detail, aside="old")
         case "diverged":
             return Decision(Action.RESTORE, found.detail, aside="fenced", keeps_unshipped=True)
+    if found.kind == "gap" and allowed.adopt == "local":
+        return Decision(Action.ADOPT, f"{found.detail}; what is here begins a new lineage, as asked")
     if allowed.adopt == "remote":
         return Decision(Action.RESTORE, f"{found.detail}; {remote.url} replaces what is here, as asked", aside="left", keeps_unshipped=True)
+    if found.kind == "gap":
+        raise Foreign(
+            f"{found.detail}: it was served with another bucket or without one meanwhile. Start once with `tidepool serve --adopt-local` "
+            "to publish what is here, or with `tidepool serve --adopt-remote` to go back to the bucket (the data here is set aside)"
+        )
     raise Foreign(
         f"the log of lineage {mark.lineage} in {remote.url} is not the one that this disk knows: {found.detail}. "
         "The bucket was changed by something else than tidepool, or brought back from a copy. Find out which is right; "

@@ -17,6 +17,8 @@ from snapshots.manifest import Manifest
 from snapshots.mark import Mark
 from snapshots.prefix import Prefix
 
+REPLAY_BYTES = 4 << 20
+"""Log objects of a second are small: so many bytes of them are replayed together."""
 READ_BYTES = 4 << 20
 
 
@@ -52,6 +54,7 @@ class Standing(msgspec.Struct, frozen=True):
     """How a disk stands to the log of its lineage. `kind`:
 
     `fits`: all that both have is the same. `behind`: the same, and the bucket has more.
+    `gap`: this disk goes on, but what comes next for the bucket was not kept here (it was served without a bucket meanwhile).
     `pruned`: the bucket has dropped log that this disk would need. `diverged`: see Diverged. `rewritten`: the log has another history.
     """
 
@@ -96,7 +99,14 @@ def compare(prefix: Prefix, newest: Manifest, mark: Mark, journal: Journal) -> S
         return Standing("diverged", str(error))
     if end.number < newest.log.number:
         return _missing(newest, mark, unshipped=unshipped)
-    return Standing("behind" if end.sequence > journal.sequence else "fits")
+    if end.sequence > journal.sequence:
+        return Standing("behind")
+    kept = journal.log_after(end.sequence, 1)
+    if journal.sequence > end.sequence and (not kept or kept[0].sequence != end.sequence + 1):
+        return Standing(
+            "gap", f"the bucket ends at request {end.sequence}, and this disk, at {journal.sequence}, has not kept the next one"
+        )
+    return Standing("fits")
 
 
 def _missing(newest: Manifest, mark: Mark, *, unshipped: bool) -> Standing:
@@ -110,9 +120,15 @@ def _missing(newest: Manifest, mark: Mark, *, unshipped: bool) -> Standing:
 
 def catch_up(prefix: Prefix, mark: Mark, journal: Journal) -> tuple[Mark, int]:
     """Replays what the bucket has more. Returns the mark at the end of the log, and the epoch of its last object. Raises Diverged."""
-    epoch = 0
+    epoch, size = 0, 0
+    rows: list[Row] = []
     for found in matching(prefix, mark, journal):
-        journal.replay(found.rows)
+        rows += found.rows
+        size += found.size
+        if size >= REPLAY_BYTES:
+            journal.replay(rows)
+            rows, size = [], 0
         mark = msgspec.structs.replace(mark, log=found.place)
         epoch = found.header.epoch
+    journal.replay(rows)
     return mark, epoch

@@ -33,6 +33,8 @@ REPLAY_BYTES_PER_S = 5 << 20
 BASE_MAX_AGE_S = 86_400.0
 SHIP_PATIENCE_S = 300.0
 EXPORT_PATIENCE_S = 1.0
+STOP_MIN_S = 0.2
+"""To see that there is nothing left to ship takes a moment."""
 
 
 class Checkpoints(msgspec.Struct):
@@ -69,6 +71,8 @@ class Keeper:
         self._busy = threading.Lock()
         self._newest = owned.newest
         self.checkpoints = Checkpoints()
+        self.uses_engine = True
+        """Until `stop` has seen that nothing of this reads the engine any more."""
         self.fenced = 0
         self.shipper = Shipper(prefix, live, owned.mark, self.source, log_interval_s, self._end, report)
 
@@ -90,23 +94,19 @@ class Keeper:
         self._engine.on_commit(self.shipper.wake)
         self.shipper.start()
 
-    def stop(self, timeout_s: float) -> bool:
-        """Ships the rest. True when the bucket has everything. Afterwards nothing of this uses the engine."""
+    def stop(self, timeout_s: float) -> str:
+        """Ships the rest. What is left when that did not end well, in words; empty when the bucket has everything."""
         deadline = time.monotonic() + timeout_s
-        complete = self.shipper.stop(timeout_s)
-        complete = self.source.close(deadline - time.monotonic() + EXPORT_PATIENCE_S) and complete
-        if complete and time.monotonic() < deadline:
+        complete = self.shipper.stop(max(timeout_s, STOP_MIN_S))
+        self.uses_engine = not self.source.close(deadline - time.monotonic() + EXPORT_PATIENCE_S)
+        if not complete:
+            return f"the bucket does not have the last writes ({self.shipper.trouble or 'it is slow'}): the next start ships them"
+        if time.monotonic() < deadline:
             try:
-                self._update_hint()
+                self._prefix.update_hint(self._newest, self.shipper.mark.log.number, time.time_ns() // 1000)
             except SnapshotError as error:
                 logger.warning("the hint was not updated, which costs the next start a moment: %s", error)
-        return complete
-
-    def _update_hint(self) -> None:
-        """Unless it is a new owner's: an owner that lost the prefix leaves everything as it is."""
-        hint = self._prefix.hint()
-        if hint is None or hint.generation <= self._newest.generation:
-            self._prefix.update_hint(self._newest, self.shipper.mark.log.number, time.time_ns() // 1000)
+        return ""
 
     def commit(self, requests: Sequence[Request]) -> list[Answer | EngineError]:
         """Raises Fenced before anything is written when somebody else owns the prefix."""

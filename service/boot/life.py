@@ -197,10 +197,11 @@ class Boot:
         closed = [lane.close(max(0.0, deadline - time.monotonic())) for lane in lanes]
         if self._thread.is_alive() or not all(closed):
             return False
-        if self._keeper is not None and not self._keeper.stop(max(0.0, deadline - time.monotonic() - ENGINE_CLOSE_S)):
-            self.unfinished = (
-                f"the bucket does not have the last writes ({self._keeper.shipper.trouble or 'it is slow'}): the next start ships them"
-            )
+        if self._keeper is not None:
+            left = max(0.0, deadline - time.monotonic())
+            self.unfinished = self._keeper.stop(left - min(ENGINE_CLOSE_S, left / 2))
+            if self._keeper.uses_engine:
+                return False  # closing LMDB under a reader would end the process the hard way
         if self._engine is not None:
             self._engine.close()
         if self._lock is not None:
@@ -358,9 +359,9 @@ class Boot:
             seconds, self._entered = now - self._entered, now if entered else self._entered
             before, self._state = self._state.name, state
             self._end = end
+            if entered:  # told before anybody who waits can end the process
+                event(logging.INFO, "state", state=state.name, reason=state.reason, before=before, seconds=round(seconds, 3))
             self._changed.notify_all()
-        if entered:
-            event(logging.INFO, "state", state=state.name, reason=state.reason, before=before, seconds=round(seconds, 3))
 
     def _lane_depths(self) -> dict[str, int]:
         return {"read": self._reads.depth, "write": self._writes.depth if self._writes is not None else 0}

@@ -12,7 +12,7 @@ import msgspec
 
 from service.logs import logger
 from snapshots.bucket import Bucket
-from snapshots.errors import Refused, Unreachable
+from snapshots.errors import NoRoom, Refused, Unreachable
 from snapshots.files import write_whole
 from snapshots.probe import ROUNDS, Findings, probe
 
@@ -44,7 +44,7 @@ def examine(bucket: Bucket, directory: Path, *, accept: bool) -> str:
         logger.warning("%s: %s", bucket.url, warning)
     reason = require_safe(bucket.url, findings, accept=accept)
     if not reason:
-        write_whole(directory / MEMORY, msgspec.json.encode(Trusted(bucket.url, now)))
+        _remember(directory / MEMORY, Trusted(bucket.url, now))
     return reason
 
 
@@ -60,6 +60,14 @@ def require_safe(url: str, findings: Findings, *, accept: bool) -> str:
         )
     logger.warning("%s IS NOT SAFE, and is used as ISCC_SEARCH_SNAPSHOT_UNSAFE asks: %s", url, reason)
     return reason
+
+
+def _remember(path: Path, trusted: Trusted) -> None:
+    """A full disk must not keep the index from being read: then the store is tried again at the next start."""
+    try:
+        write_whole(path, msgspec.json.encode(trusted))
+    except NoRoom as error:
+        logger.warning("%s", error)
 
 
 def _is_trusted(path: Path, url: str, now: float) -> bool:

@@ -72,6 +72,8 @@ def never(_: Mark, __: Manifest) -> Standing:
         (OUR_DATA, remote(), NOTHING, "behind", Action.USE, "", False),
         (OUR_DATA, remote(), NOTHING, "pruned", Action.RESTORE, "old", False),
         (OUR_DATA, remote(), NOTHING, "diverged", Action.RESTORE, "fenced", True),
+        (OUR_DATA, remote(), ADOPT_LOCAL, "gap", Action.ADOPT, "", False),
+        (OUR_DATA, remote(), ADOPT_REMOTE, "gap", Action.RESTORE, "left", True),
         (OUR_DATA, remote(), ADOPT_REMOTE, "rewritten", Action.RESTORE, "left", True),
         (NEW_DATA, remote(), ADOPT_LOCAL, "", Action.ADOPT, "", False),
         (NEW_DATA, remote(), ADOPT_REMOTE, "", Action.RESTORE, "left", False),

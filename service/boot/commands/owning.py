@@ -58,10 +58,12 @@ def owned(settings: Settings, prefix: Prefix, lock: DirectoryLock) -> Iterator[O
         keeper.stop(0)
         raise
     else:
-        if not keeper.stop(settings.drain_seconds):
-            raise Unreachable(f"the log could not be shipped to its end: {keeper.shipper.trouble}")
+        unfinished = keeper.stop(settings.drain_seconds)
+        if unfinished:
+            raise Unreachable(unfinished)
     finally:
-        engine.close()
+        if not keeper.uses_engine:  # else closing LMDB under a reader would end the process the hard way
+            engine.close()
 
 
 def _permissions(settings: Settings) -> Allowed:
