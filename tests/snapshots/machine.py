@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from snapshots.bucket import Bucket
@@ -158,6 +162,21 @@ class Machine:
         return Author(f"{self.name}-{secrets.token_hex(4)}", self.name)
 
 
+@contextmanager
+def in_memory() -> Iterator[Path]:
+    """A directory where syncing costs nothing, if there is one: these tests start and stop hundreds of times."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None, ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+def fresh(root: Path) -> Path:
+    """A new folder for machines and their bucket."""
+    folder = root / secrets.token_hex(4)
+    folder.mkdir()
+    return folder
+
+
 def bucket_in(root: Path) -> DirectoryBucket:
     return DirectoryBucket(root / "bucket")
 
@@ -201,8 +220,8 @@ def the_log(root: Path) -> list[Row]:
     return rows
 
 
-def prune(root: Path) -> None:
-    """As a prune would: all checkpoints but the newest, and log objects with rows up to its place. Claims and fences stay."""
+def prune(root: Path, *, log: bool = True) -> None:
+    """As a prune would: all checkpoints but the newest, and with `log` the row objects up to its place. Claims and fences stay."""
     prefix = Prefix(bucket_in(root))
     newest = prefix.newest()
     assert newest is not None
@@ -212,7 +231,7 @@ def prune(root: Path) -> None:
             prefix.bucket.delete(manifest_key(generation))
     for entry in list(prefix.bucket.list(f"v1/log/{newest.lineage}/")):
         found = prefix.log_object(newest.lineage, int(entry.key[-24:-4]))
-        if found is not None and found.rows and found.header.number < newest.log.number:
+        if log and found is not None and found.rows and found.header.number < newest.log.number:
             prefix.bucket.delete(entry.key)
 
 

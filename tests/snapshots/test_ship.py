@@ -16,7 +16,7 @@ from snapshots.manifest import EMPTY_LOG
 from snapshots.mark import read_mark
 from snapshots.paths import log_key
 from tests.snapshots.fakes import Died, FakeClock, MemoryJournal, deaths, die
-from tests.snapshots.machine import Machine, the_log
+from tests.snapshots.machine import Machine, in_memory, the_log
 from tests.system.server import wait_until
 
 MIB = 1 << 20
@@ -29,6 +29,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(ship, "RETRY_MAX_S", 0.02)
     with deaths():
         yield
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    with in_memory() as root:
+        yield root
 
 
 def started(root: Path, clock: FakeClock | None = None, interval_s: float = 0.0) -> Machine:
