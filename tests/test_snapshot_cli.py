@@ -1,0 +1,336 @@
+"""`tidepool snapshot` on a data directory that nobody serves: what each command does, prints, changes, and ends with."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from service.boot.commands.told import Failure, Told, answered, opened_prefix
+from service.boot.life import permissions
+from service.engine.errors import Damaged, Locked
+from snapshots.errors import Corrupt, Fenced, Foreign, Missing, NoRoom, Refused, Unreachable
+from snapshots.log import START, Header, LogObject, freeze
+from snapshots.manifest import EMPTY_LOG
+from snapshots.mark import read_mark
+from snapshots.paths import manifest_key
+from snapshots.start import Action, Disk, Remote, decide
+from snapshots.walk import Diverged
+from tests.commanding import ROWS, Place, Story, assets, blobs, filled, require_error, story_in, tree
+from tests.project import ROOT
+
+COMMANDS = ["init", "create", "list", "show", "diff", "verify", "restore", "pin", "unpin", "prune", "gc", "doctor"]
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    """Made once."""
+    with story_in(tmp_path_factory.mktemp("story")) as made:
+        yield made
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """An empty one."""
+    return Place(tmp_path, monkeypatch)
+
+
+def test_every_command_is_there_and_explains_itself(place: Place) -> None:
+    for name in COMMANDS:
+        helped = place.run(name, "--help")
+        assert helped.code == 0
+        assert "--bucket URL" in helped.out
+        assert "--json" in helped.out
+
+
+def test_the_group_is_loaded_late() -> None:
+    """`--version` imports neither the engine nor snapshots nor this group."""
+    script = (
+        "import sys\nfrom click.testing import CliRunner\nfrom service.cli import main\n"
+        "CliRunner().invoke(main, ['--version'])\n"
+        "print([name for name in sys.modules if name.startswith(('service.snapshot', 'service.boot', 'snapshots'))])"
+    )
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_no_bucket(place: Place) -> None:
+    """Snapshots that are switched off are a setting to change; a file is shown all the same."""
+    for name in ("list", "init", "prune", "gc", "doctor", "verify", "create"):
+        require_error(place.run(name, SNAPSHOT_URL="none"), 2, "ISCC_SEARCH_SNAPSHOT_URL is none")
+    require_error(place.run("show", "some.log", SNAPSHOT_URL="none"), 3, "there is no file some.log")
+
+
+def test_a_bucket_that_is_not_there(place: Place) -> None:
+    """Looking makes no directory."""
+    for command in (["list"], ["show", 1], ["diff", 1, 2], ["verify"], ["prune", "--apply"], ["gc", "--apply"], ["doctor"], ["pin", "a"]):
+        require_error(place.run(*command), 3, "there is no bucket file://")
+    assert not place.bucket.exists()
+
+
+def test_a_failure_is_a_document_too(place: Place) -> None:
+    ran = place.run("list", "--json")
+    assert (ran.code, ran.json["code"]) == (3, 3)
+    assert ran.err == f"tidepool: {ran.json['error']}\n"
+
+
+def test_wrong_settings_and_arguments(place: Place) -> None:
+    """End with 2, before anything is touched."""
+    place.bucket.mkdir()
+    require_error(place.run("list", "--bucket", "ftp://somewhere"), 2, "SNAPSHOT_URL='ftp://somewhere': expected")
+    for arguments in (
+        ["diff", 1],
+        ["restore"],
+        ["restore", "--target", "x", "--sequence", 1, "--generation", 2],
+        ["verify", "--full", "--sample", "2%"],
+        ["verify", "--sample", "0"],
+        ["verify", "--sample", "many"],
+        ["verify", "--drill", "--full"],
+        ["verify", "--drill", 3],
+        ["verify", "--url", "http://127.0.0.1:1"],
+        ["pin", "a", "--expires", "soon"],
+        ["pin", "a", "--expires", "0"],
+        ["nothing"],
+    ):
+        assert place.run(*arguments).code == 2, arguments
+    assert list(place.bucket.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("2026-11-20T10:15:00", "has no zone: write it in UTC with Z at its end"),
+        ("2026-11-20", "has no zone"),
+        ("yesterday", "is no time: write 2026-11-20T10:15:00Z"),
+    ],
+)
+def test_a_time_needs_a_zone(place: Place, text: str, words: str) -> None:
+    """Otherwise it would be another moment on each machine."""
+    ran = place.run("restore", "--target", "x", "--at", text)
+    assert ran.code == 2
+    assert words in ran.err
+
+
+def test_init(place: Place) -> None:
+    """Allows a first start, says when there is nothing to do, and leaves a lineage alone."""
+    first = place.run("init", "--json")
+    assert (first.code, first.json["changed"], first.json["generation"]) == (0, True, 0)
+    with opened_prefix(place.settings) as prefix:
+        remote = Remote("s3://x/y", prefix.format() is not None, prefix.newest())
+    allowed = permissions(msgspec.structs.replace(place.settings, snapshot_url="s3://x/y"), "")
+    assert decide(Disk("none"), remote, allowed, lambda mark, newest: pytest.fail("nothing to compare")).action is Action.CREATE
+    again = place.run("init")
+    assert again.code == 0
+    assert "is initialised already" in again.out
+    filled(place)
+    before = tree(place.bucket)
+    kept = place.run("init")
+    assert kept.code == 0
+    assert "nothing was changed" in kept.out
+    assert tree(place.bucket) == before
+
+
+def test_list(story: Story) -> None:
+    """The table has each generation; the document is the list that the service answers."""
+    ran = story.place.run("list")
+    lines = ran.out.splitlines()
+    assert ran.code == 0
+    assert lines[0].split()[:5] == ["generation", "kind", "created", "request", "assets"]
+    assert [line.split()[:2] for line in lines[1:3]] == [["1", "claim"], ["2", "checkpoint"]]
+    assert "every moment since" in lines[-1]
+    found = story.place.run("list", "--json").json
+    assert [(each["generation"], each["kind"], each["base_sequence"]) for each in found] == [(1, "claim", 0), (2, "checkpoint", ROWS // 2)]
+    assert found[1]["counts"]["assets"] == len(story.states[ROWS // 2])
+    assert all(each["restorable"] and each["replayable"] for each in found)
+
+
+def test_list_of_an_empty_prefix(place: Place) -> None:
+    place.bucket.mkdir()
+    assert place.run("list").out == f"{place.bucket.as_uri()} holds no generation\n"
+    assert place.run("list", "--json").json == []
+
+
+def test_another_bucket_without_settings(story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--bucket` is all that a machine needs to look."""
+    elsewhere = Place(tmp_path, monkeypatch, SNAPSHOT_URL="s3://nowhere/near")
+    ran = elsewhere.run("list", "--json", "--bucket", story.place.bucket.as_uri())
+    assert ran.json == story.place.run("list", "--json").json
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_show_a_generation(story: Story) -> None:
+    ran = story.place.run("show", 2)
+    assert ran.code == 0
+    assert re.search(rf"^base +generation 2, request {ROWS // 2}, ", ran.out, re.MULTILINE)
+    assert re.search(r"^data\.mdb +[\d.]+ [KM]iB +1 +[0-9a-f]{8}$", ran.out, re.MULTILINE)
+    found = story.place.run("show", 2, "--json").json
+    assert found["files"][0]["path"] == "data.mdb"
+    assert sum(each["bytes"] for each in found["files"]) == found["bytes"]
+    require_error(story.place.run("show", 77), 3, "has no generation 77")
+
+
+def test_show_a_file_of_unshipped_rows(story: Story, tmp_path: Path) -> None:
+    """Header, and of each row its kind, index, time and ISCC-IDs; a damaged file is integrity."""
+    place = story.place
+    mark = read_mark(place.directory / "live")
+    assert mark is not None
+    with opened_prefix(place.settings) as prefix:
+        rows = [row for found in prefix.follow(mark.lineage, EMPTY_LOG) for row in found.rows]
+    header = Header(mark.lineage, mark.epoch, mark.writer, 1, START, 1, ROWS, ROWS, story.times[ROWS])
+    path = tmp_path / f"1-{ROWS}.fenced-20261120T101500Z.log"
+    path.write_bytes(freeze(header, rows)[0])
+    ran = place.run("show", path)
+    assert ran.code == 0
+    assert re.search(rf"^requests +1 to {ROWS}$", ran.out, re.MULTILINE)
+    found = place.run("show", path, "--json", SNAPSHOT_URL="none").json
+    kinds = [row["kind"] for row in found["rows"]]
+    assert kinds == ["create", *("delete" if number % 5 == 0 else "add" for number in range(2, ROWS + 1))]
+    assert [row["time_us"] for row in found["rows"]] == story.times[1:]
+    assert {row["index"] for row in found["rows"]} == {"a"}
+    assert found["rows"][0]["iscc_ids"] == []
+    assert all(len(row["iscc_ids"]) == 1 and row["iscc_ids"][0].startswith("ISCC:MAI") for row in found["rows"][1:])
+    assert found["header"]["lineage"] == mark.lineage
+    damaged = path.with_name("damaged.log")
+    damaged.write_bytes(path.read_bytes()[:-40] + b"x" * 40)
+    require_error(place.run("show", damaged), 4, "log object differs from its digest")
+
+
+def test_diff(story: Story) -> None:
+    found = story.place.run("diff", 1, 2, "--json").json
+    assert (found["sequences"], found["same_lineage"], found["changed"], found["removed"]) == (ROWS // 2, True, [], [])
+    assert found["added"][0]["path"] == "data.mdb"
+    assert found["new_bytes"] > 0
+    ran = story.place.run("diff", 1, 2)
+    assert re.search(r"^new +data\.mdb", ran.out, re.MULTILINE)
+    require_error(story.place.run("diff", 1, 9), 3, "has no generation 9")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--full"], ["--sample", "50%"], [2], [2, "--full"]])
+def test_verify_of_a_good_bucket(story: Story, arguments: list[object]) -> None:
+    before = tree(story.place.bucket)
+    ran = story.place.run("verify", *arguments, "--json")
+    assert (ran.code, ran.json["problems"], ran.err) == (0, [], "")
+    assert ran.json["read_blobs"] >= 1
+    assert tree(story.place.bucket) == before
+
+
+def test_verify_finds_damage(place: Place) -> None:
+    """In a blob, in the log, in a manifest: 4, and the object is named on stderr and in the document."""
+    filled(place)
+    blob = blobs(place.bucket)[0]
+    blob.write_bytes(b"x" + blob.read_bytes()[1:])
+    ran = place.run("verify", "--full")
+    assert ran.code == 4
+    assert f"blob differs from its digest key=v1/blobs/{blob.parent.name}/{blob.name}" in ran.err
+    assert re.search(r"^problems +1$", ran.out, re.MULTILINE)
+    log = sorted((place.bucket / "v1" / "log").rglob("*.log"))[1]
+    log.unlink()
+    found = place.run("verify", "--json")
+    assert found.code == 4
+    assert found.err.count("\n") == len(found.json["problems"]) >= 2
+    (place.bucket / manifest_key(2)).write_bytes(b"{}")
+    require_error(place.run("list"), 78, "has format None")
+    assert place.run("verify").code == 4
+
+
+def test_create_without_a_service(place: Place) -> None:
+    """The directory is opened, shipped, checkpointed and closed in order."""
+    filled(place)
+    ran = place.run("create", "--json")
+    assert (ran.code, ran.json["kind"], ran.json["base_sequence"]) == (0, "checkpoint", 8)
+    assert ran.json["generation"] == max(place.generations())
+    assert (place.directory / "clean").exists(), "a stop in order"
+    assert not (place.directory / "snapshot").exists()
+    text = place.run("create")
+    assert re.search(r"^base +request 8, ", text.out, re.MULTILINE)
+    assert assets(place.directory) == {2, 3, 6, 7, 8}
+
+
+def test_create_without_data(place: Place) -> None:
+    """Makes no index, and restores none."""
+    require_error(place.run("create"), 3, "there is no data in")
+    assert not place.bucket.exists()
+    assert not place.directory.exists()
+
+
+def test_create_where_it_does_not_belong(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another lineage is refused with 78, and both stay as they are."""
+    filled(place)
+    place.directory.rename(tmp_path / "moved")
+    filled(Place(tmp_path, monkeypatch, SNAPSHOT_URL=(tmp_path / "second").as_uri()))
+    before = tree(place.bucket)
+    require_error(place.run("create"), 78, "they are not the same index")
+    left = {name: found for name, found in tree(place.bucket).items() if name in before}
+    assert left == before
+
+
+def test_drill_without_a_service(place: Place) -> None:
+    """A good bucket answers as the index does; a damaged one is found, with 4. Nothing is left of the copy, the result is."""
+    filled(place)
+    ran = place.run("verify", "--drill", "--json")
+    assert (ran.code, ran.json["ok"], ran.json["sequence"]) == (0, True, 8)
+    assert ran.json["queries"] >= 1
+    assert "the copy answers as the index does" in place.run("verify", "--drill").out
+    blob = max(blobs(place.bucket), key=lambda path: path.stat().st_size)
+    blob.write_bytes(b"x" * blob.stat().st_size)
+    bad = place.run("verify", "--drill", "--json")
+    assert (bad.code, bad.json["ok"]) == (4, False)
+    assert "differs from its digest" in bad.json["problems"][0]
+    assert sorted(path.name for path in place.directory.iterdir() if "drill" in path.name) == []
+    assert b'"drill_failures":1' in (place.directory / "chores.json").read_bytes()
+
+
+def test_doctor(story: Story) -> None:
+    """Each check with its result, and what stands under the prefix."""
+    ran = story.place.run("doctor")
+    assert (ran.code, ran.err) == (0, "")
+    assert re.search(r"^race +holds$", ran.out, re.MULTILINE)
+    assert re.search(r"^initialised +yes$", ran.out, re.MULTILINE)
+    assert re.search(rf"^log ends at +object \d+, request {ROWS}, ", ran.out, re.MULTILINE)
+    found = story.place.run("doctor", "--json").json
+    assert (found["refusal"], found["warnings"], found["trouble"]) == ("", [], "")
+    assert all(check["ok"] for check in found["findings"]["checks"])
+    assert (found["condition"]["generation"], found["condition"]["log"]["sequence"]) == (2, ROWS)
+    assert found["condition"]["owner"]["epoch"] == 1
+
+
+def test_doctor_of_what_cannot_be_read(place: Place) -> None:
+    """The checks are shown all the same; the exit code is that of the fault."""
+    filled(place)
+    newest = place.bucket / manifest_key(max(place.generations()))
+    newest.write_bytes(newest.read_bytes()[:-9])
+    ran = place.run("doctor")
+    assert ran.code == 4
+    assert "race" in ran.out
+    assert "manifest cannot be read" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Missing("x"), 3),
+        (Corrupt("x"), 4),
+        (Fenced("x"), 5),
+        (Diverged(1, LogObject(Header("a", 1, "b", 1, START, 1, 0, 0, 0), [], "", 0)), 5),
+        (Unreachable("x"), 6),
+        (Refused("x"), 78),
+        (Foreign("x"), 78),
+        (NoRoom("x"), 1),
+        (Damaged("x"), 78),
+        (Locked("x"), 1),
+        (PermissionError(13, "Permission denied", "/some/file"), 1),
+    ],
+)
+def test_exit_codes(error: Exception, code: int) -> None:
+    """By what the caller must do."""
+
+    def fail() -> Told:
+        raise error
+
+    told = answered(fail)
+    assert (told.code, len(told.problems), told.text) == (code, 1, "")
+    assert told.data == Failure(told.problems[0], code)
