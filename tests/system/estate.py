@@ -98,7 +98,7 @@ def some_entries(rng: random.Random, first: int, count: int) -> list[Entry]:
 
 def new_entry(number: int) -> Entry:
     """Always the same for a number; none of those in an estate that was just filled."""
-    return unique_entry(random.Random(number), iscc_id(1000 + number))
+    return unique_entry(random.Random(f"new {number}"), iscc_id(1000 + number))
 
 
 def checkpoint(client: Client) -> Entry:

@@ -73,7 +73,7 @@ class Server:
         """Seconds that it took. Fails with the log when the process ended or the time is over."""
         started = time.monotonic()
         try:
-            wait_until(lambda: self._ready() or self.process.poll() is not None, seconds, "the service to be ready")
+            wait_until(lambda: self.is_ready() or self.process.poll() is not None, seconds, "the service to be ready")
         except TimeoutError as error:
             raise AssertionError(f"{error}\n{self.log()}") from error
         assert self.process.poll() is None, f"the service ended with {self.process.returncode}\n{self.log()}"
@@ -111,7 +111,7 @@ class Server:
         """Everything that all processes of this server wrote."""
         return self._log.read_text("utf-8", "replace")
 
-    def _ready(self) -> bool:
+    def is_ready(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:
                 return bool(answer.status == 200)
