@@ -102,6 +102,11 @@ def test_a_target_that_is_taken(story: Story, tmp_path: Path) -> None:
     assert story.place.run("restore", "--target", target, "--force").code == 0
     assert not (target / "theirs").exists()
     assert assets(target) == story.states[ROWS]
+    before = tree(target)
+    assert story.place.run("restore", "--target", target, "--force", "--dry-run", "--sequence", 3).code == 0
+    assert tree(target) == before
+    assert story.place.run("restore", "--target", target, "--force", "--sequence", 3).code == 0
+    assert assets(target) == story.states[3]
     (tmp_path / "empty").mkdir()
     assert story.place.run("restore", "--target", tmp_path / "empty").code == 0
 
@@ -117,5 +122,5 @@ def test_what_force_never_replaces(story: Story, tmp_path: Path, monkeypatch: py
     held = Place(tmp_path, monkeypatch)
     with held.owned():
         ran = place.run("restore", "--force", "--target", held.directory)
-    require_error(ran, 1, "is in use by process")
+    require_error(ran, 78, "a process uses the data in")
     assert tree(place.root) == before

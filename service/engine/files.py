@@ -16,8 +16,8 @@ from typing import Self
 from service.engine.errors import Locked, NoSpace, Unwritable
 
 TEMPORARY = ".tmp"
-LIVE, SEGMENTS, CLEAN = "live", "segments", "clean"
-"""Names in a data directory: LMDB and what follows from it, the sealed files in there, the mark of a stop in order."""
+LIVE, SEGMENTS, CLEAN, LOCK = "live", "segments", "clean", "tidepool.lock"
+"""Names in a data directory: LMDB and what follows from it, the sealed files in there, the mark of a stop in order, the lock."""
 HASH_BYTES = 1 << 20
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -61,11 +61,26 @@ def digest_of(path: Path) -> bytes:
     return digest.digest()
 
 
+def is_in_use(directory: Path) -> bool:
+    """Whether a process owns a data directory. Looking leaves no trace."""
+    try:
+        handle = os.open(directory / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 class DirectoryLock:
     """Exclusive ownership of a data directory. Held by the open file, so it ends with the process, however that ends."""
 
     def __init__(self, directory: Path) -> None:
-        path = directory / "tidepool.lock"
+        path = directory / LOCK
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

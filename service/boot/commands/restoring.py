@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,7 @@ from service.boot.commands.making import Watch
 from service.boot.commands.told import Told, bucket_directory, opened_prefix
 from service.boot.life import options
 from service.boot.recover import Restored, require_possible, restore_to
-from service.engine.files import DirectoryLock
+from service.engine.files import LOCK, DirectoryLock, is_in_use
 from service.settings import Settings
 from service.tables import members, moment, size
 from snapshots.bucket import Entry
@@ -57,8 +58,9 @@ def restore(settings: Settings, target: Path, wanted: Moment, watch: Watch, *, f
     progress = Progress()
     with opened_prefix(settings) as prefix, watch(progress):
         point = restore_point(prefix, at_us=wanted.at_us, sequence=wanted.sequence, generation=wanted.generation)
-        _protect(settings, target, force=force)
-        found = restore_to(prefix, point, target, options(settings), progress, _ignore, force=force)
+        _protect(settings, target)
+        with DirectoryLock(target) if (target / LOCK).exists() else nullcontext():  # nobody opens what is about to be replaced
+            found = restore_to(prefix, point, target, options(settings), progress, _ignore, force=force)
     return Told(found, _restored(found, settings))
 
 
@@ -67,14 +69,14 @@ def plan(settings: Settings, target: Path, wanted: Moment, *, force: bool) -> To
     target = target.expanduser().resolve()
     with opened_prefix(settings) as prefix:
         point = restore_point(prefix, at_us=wanted.at_us, sequence=wanted.sequence, generation=wanted.generation)
-        _protect(settings, target, force=force)
+        _protect(settings, target)
         require_possible(point, target, force=force)
         found = _planned(settings, prefix, point, target)
     return Told(found, _shown(found))
 
 
-def _protect(settings: Settings, target: Path, *, force: bool) -> None:
-    """Raises Refused for a target whose loss would be worse than no restore, and Locked for one that a process uses."""
+def _protect(settings: Settings, target: Path) -> None:
+    """Raises Refused for a target whose loss would be worse than no restore."""
     bucket = bucket_directory(settings.snapshot_url)
     if target == Path(target.anchor) or target.is_mount():
         raise Refused(f"{target} cannot be replaced as a whole: choose a directory in it")
@@ -82,8 +84,8 @@ def _protect(settings: Settings, target: Path, *, force: bool) -> None:
         raise Refused(f"{target} and the bucket {bucket} must not be one in the other: choose another directory")
     if settings.directory.resolve().is_relative_to(target) and settings.directory.resolve() != target:
         raise Refused(f"{target} holds the data directory {settings.directory}: choose another directory")
-    if force and (target / "tidepool.lock").exists():
-        DirectoryLock(target).release()
+    if is_in_use(target):
+        raise Refused(f"a process uses the data in {target}: stop it, or choose another directory")
 
 
 def _overlap(a: Path, b: Path) -> bool:
