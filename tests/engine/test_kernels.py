@@ -123,7 +123,7 @@ def test_rows_at_every_distance(kernel: tuple[RangeScan, TopScan], words: int, q
     range_scan, _ = kernel
     generator = np.random.default_rng([words, queries])
     bits = 64 * words
-    columns = generator.integers(0, 2**64, (words, 100 * bits), np.uint64)
+    columns = generator.integers(0, 2**64, (words, 200 * bits), np.uint64)
     asked = np.ascontiguousarray(columns[:, :queries].T)
     for distance in range(bits + 1):
         row = asked[distance % queries].copy()
