@@ -24,9 +24,9 @@ from service.engine.errors import Unfit
 from service.engine.group import find_type, record_of
 from service.engine.metadata import public_metadata
 from service.engine.parts import Parts
-from service.engine.requests import Body, ChunkMatch, Key, Simprint
+from service.engine.requests import Body, ChunkMatch, Key
 from service.engine.stale import StaleView
-from service.engine.store import Cursor, IndexRow, Transaction, TypeRow, posting_prefix, u32, unpack_simprints
+from service.engine.store import Cursor, IndexRow, Transaction, TypeRow, posting_prefix, u32
 
 QUESTION_POSTINGS = 256
 """A code with more postings is not read before it was asked whether it can matter."""
@@ -39,8 +39,8 @@ SCANNED_PAIRS_MAX = 8_000_000
 
 Near = defaultdict[bytes, dict[int, float]]
 """Stored bodies at or above the threshold, with the similarity to each query simprint by its place in the query."""
-SHARED_WORDS_MIN = 40_000_000
-"""From so many compared words on, more than a millisecond, a scan is shared by all processors."""
+SHARE_WORDS = 6_000_000
+"""Compared words, half a millisecond, that are worth a processor of their own: handing over takes a tenth of it."""
 Scanned = list[tuple[Words, kernels.Hits]]
 
 
@@ -114,7 +114,7 @@ class SimprintSearch:
         self._bound(near, prefix, HITS_MAX)
 
     def _scan(self, parts: list[tuple[Words, int]], queries: Words, radius: int, prefix: bytes, near: Near) -> None:
-        """One pass over the columns. Much work is shared by all processors: the kernel runs without the interpreter's lock."""
+        """One pass over the columns. Much work is shared by the processors: the kernel runs without the interpreter's lock."""
         step = max(1, SCANNED_PAIRS_MAX // len(queries))
         pieces = [(words, count, start) for words, count in parts for start in range(0, count, step)]
 
@@ -126,7 +126,7 @@ class SimprintSearch:
             return found
 
         compared = sum(count for _, count in parts) * queries.size
-        shares = (os.cpu_count() or 1) if compared >= SHARED_WORDS_MIN else 1
+        shares = max(1, min(os.cpu_count() or 1, compared // SHARE_WORDS))
         others = [self._scanners.submit(scan, pieces[at::shares]) for at in range(1, shares)]
         held = 0
         for found in [scan(pieces[::shares]), *(other.result() for other in others)]:
@@ -168,7 +168,7 @@ class SimprintSearch:
 
     def _gather(self, types: list[TypeSearch], leave_out: Key | None) -> bool:
         """Reads postings until no unread asset can enter the answer. True when the bound stopped it first."""
-        read, next_question = 0, QUESTION_POSTINGS
+        read, next_question = self._read_rare(types), QUESTION_POSTINGS
         while waiting := [search for search in types if search.next_freq]:
             if read >= self._options.max_chunk_postings:
                 return True
@@ -179,6 +179,17 @@ class SimprintSearch:
                 next_question = 2 * (read + search.next_freq)  # so that questions never cost more than reading
             read += search.read_next(self._options.max_chunk_postings - read)
         return False
+
+    def _read_rare(self, types: list[TypeSearch]) -> int:
+        """Reads all codes that are read without a question, when the bound allows; returns how many postings those were."""
+        rare = [(search, *search.rare(QUESTION_POSTINGS)) for search in types]
+        postings = sum(found for _, _, found in rare)
+        if postings > self._options.max_chunk_postings:
+            return 0
+        for search, count, _ in rare:
+            for _ in range(count):
+                search.read_next(postings)
+        return postings
 
     def _is_decided(self, types: list[TypeSearch], leave_out: Key | None) -> bool:
         """True when the answer is full of assets that are better than any unseen one; their scores are complete then."""
@@ -202,9 +213,9 @@ class SimprintSearch:
             for key in keys:
                 search.complete(key, self._stored(index, search.row, key), queries, radius)
 
-    def _stored(self, index: IndexRow, row: TypeRow, key: Key) -> list[Simprint]:
-        packed = self._txn.get(u32(index.number) + key + u32(row.number), db=self._store.simprints)
-        return unpack_simprints(packed, row.width) if packed is not None else []
+    def _stored(self, index: IndexRow, row: TypeRow, key: Key) -> bytes:
+        """The packed simprints of an asset."""
+        return self._txn.get(u32(index.number) + key + u32(row.number), b"", db=self._store.simprints)
 
     def _match(self, index: IndexRow, types: list[TypeSearch], key: Key, score: float) -> ChunkMatch:
         record = record_of(self._txn, self._store, index.number, key)

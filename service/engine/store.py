@@ -19,7 +19,7 @@ import gc
 import os
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,6 +135,18 @@ def unpack_simprints(packed: bytes, width: int) -> list[Simprint]:
 def simprint_bodies(packed: bytes, width: int) -> set[bytes]:
     """The distinct bodies in a packed list."""
     return {packed[at : at + width] for at in range(0, len(packed), width + _SIMPRINT_PLACE.size)}
+
+
+def simprint_places(packed: bytes, width: int, bodies: Iterable[bytes]) -> list[tuple[int, int]]:
+    """Offset and size of the first of each of these bodies, all of which are in the packed list."""
+    stride = width + _SIMPRINT_PLACE.size
+    places = []
+    for body in bodies:
+        at = packed.index(body)
+        while at % stride:  # across two simprints, or in a place
+            at = packed.index(body, at + 1)
+        places.append(_SIMPRINT_PLACE.unpack_from(packed, at + width))
+    return places
 
 
 index_rows = msgspec.msgpack.Decoder(IndexRow)
