@@ -83,7 +83,8 @@ class SimprintSearch:
         if row is None or not row.width:
             return None
         if row.width != len(bodies[0]):
-            raise Unfit(f"simprints of type {name} have {row.width * 8} bits in this index, the query's have {len(bodies[0]) * 8}")
+            text = f"simprints of type {name} have {row.width * 8} bits in this index, the query's have {len(bodies[0]) * 8}"
+            raise Unfit(text, ("simprints", name, 0))
         search = TypeSearch(name, row, posting_prefix(index.number, row.number), bodies, cursor, index.assets)
         near: Near = defaultdict(dict)
         if exact:

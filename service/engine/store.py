@@ -119,7 +119,7 @@ def posting_prefix(index: int, type_number: int) -> bytes:
     return _U32.pack(index) + _U32.pack(type_number)
 
 
-def pack_simprints(simprints: list[Simprint]) -> bytes:
+def pack_simprints(simprints: Iterable[Simprint]) -> bytes:
     """The body and the place of each, one behind the other in the order given."""
     return b"".join([s.body + _SIMPRINT_PLACE.pack(s.offset, s.size) for s in simprints])
 
