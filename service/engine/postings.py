@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import compress, groupby
 from operator import itemgetter
 
 import numpy as np
@@ -133,9 +133,7 @@ def _sorted_postings(prefix: bytes, width: int, simprints: list[tuple[Key, bytes
         once = np.concatenate(([True], ~(same_code & _repeats(keys[:, None]))))
         words, keys, same_code = words[once], keys[once], same_code[once[1:]]
     codes = _codes(prefix, words)
-    distinct = (
-        codes if not same_code.any() else [codes[0], *(code for code, same in zip(codes[1:], same_code.tolist(), strict=True) if not same)]
-    )
+    distinct = [codes[0], *compress(codes[1:], ~same_code)] if same_code.any() else codes
     return list(zip(codes, _split(keys[:, None].astype(">u8").view(np.uint8)), strict=True)), distinct
 
 
