@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from service.engine.columns import WORD_BYTES, Columns
 from service.engine.requests import SIMPRINT_PLACE_BYTES, Key, Simprints
-from service.engine.store import Store, Transaction, TypeRow, column_key, posting_prefix
+from service.engine.store import Store, Transaction, TypeRow, column_key, posting_prefix, tail_values
 
 POSTING_BYTES = 8
 PREFIX_BYTES = 8
@@ -105,7 +105,7 @@ class PostingChanges:
                 row.codes[length] = row.codes.get(length, 0) + len(bodies)
                 if not has_no_column(name):
                     rows = columns.open((index, row.number, length)).append(bodies)
-                    cursor.putmulti(list(zip(_tail_keys(column_key(index, row.number, length), rows), bodies, strict=True)))
+                    cursor.putmulti(tail_values(column_key(index, row.number, length), rows.start, bodies))
 
 
 def _by_column(codes: list[bytes]) -> Iterator[tuple[bytes, int, list[bytes]]]:
@@ -147,13 +147,6 @@ def _codes(prefix: bytes, words: NDArray[np.uint64]) -> list[bytes]:
     whole = np.empty((len(words), PREFIX_BYTES + words.shape[1] * WORD_BYTES), np.uint8)
     whole[:, :PREFIX_BYTES] = np.frombuffer(prefix, np.uint8)
     whole[:, PREFIX_BYTES:] = words.astype(">u8").view(np.uint8)
-    return _split(whole)
-
-
-def _tail_keys(place: bytes, rows: range) -> list[bytes]:
-    whole = np.empty((len(rows), len(place) + 8), np.uint8)
-    whole[:, : len(place)] = np.frombuffer(place, np.uint8)
-    whole[:, len(place) :] = np.arange(rows.start, rows.stop, dtype=">u8")[:, None].view(np.uint8)
     return _split(whole)
 
 

@@ -39,6 +39,7 @@ SCANNED_PAIRS_MAX = 8_000_000
 
 Near = defaultdict[bytes, dict[int, float]]
 """Stored bodies at or above the threshold, with the similarity to each query simprint by its place in the query."""
+PROCESSORS = os.cpu_count() or 1
 SHARE_WORDS = 6_000_000
 """Compared words, half a millisecond, that are worth a processor of their own: handing over takes a tenth of it."""
 Scanned = list[tuple[Words, kernels.Hits]]
@@ -127,7 +128,7 @@ class SimprintSearch:
             return found
 
         compared = sum(count for _, count in parts) * queries.size
-        shares = max(1, min(os.cpu_count() or 1, compared // SHARE_WORDS))
+        shares = max(1, min(PROCESSORS, compared // SHARE_WORDS))
         others = [self._scanners.submit(scan, pieces[at::shares]) for at in range(1, shares)]
         held = 0
         for found in [scan(pieces[::shares]), *(other.result() for other in others)]:

@@ -8,7 +8,7 @@ Everything that is stored is named here; nothing else imports lmdb. All integers
     assets     index(4) key(8) -> StoredAsset as msgpack
     postings   index(4) type(4) body -> key(8), DUPSORT, DUPFIXED
     simprints  index(4) key(8) type(4) -> packed simprints, see `pack_simprints`
-    tail       index(4) type(4) length(1) row(8) -> body
+    tail       index(4) type(4) length(1) row(8) -> bodies of this row and those that follow, see `tail_values`
     segments   index(4) type(4) length(1) token(8) -> SegmentRow
     log        sequence(8) -> LogRow
 """
@@ -37,6 +37,7 @@ MAP_BYTES = 1 << 40
 READERS_MAX = 512
 DISK_FULL_BYTES = 1 << 20  # below this a failed commit is put down to lack of space: LMDB says only "input/output error"
 TABLES = ("meta", "indexes", "types", "assets", "postings", "simprints", "tail", "segments", "log")
+TAIL_VALUE_BYTES = 1920  # a whole number of bodies of every length; two such values fill a page
 
 _MAGIC = 0xBEEFC0DE
 _VERSION = 1
@@ -117,6 +118,19 @@ def parse_column_key(key: bytes) -> tuple[int, int, int]:
 def posting_prefix(index: int, type_number: int) -> bytes:
     """Prefix of the keys of `postings`; a body follows."""
     return _U32.pack(index) + _U32.pack(type_number)
+
+
+def tail_values(place: bytes, first: int, bodies: list[bytes]) -> list[tuple[bytes, bytes]]:
+    """Keys and values in `tail` for rows of one column from `first` on: several bodies in each, as many as fit into half a page."""
+    length = len(bodies[0])
+    packed, step = b"".join(bodies), TAIL_VALUE_BYTES // length
+    return [(place + _U64.pack(first + at), packed[at * length : (at + step) * length]) for at in range(0, len(bodies), step)]
+
+
+def parse_tail(key: bytes, value: bytes) -> tuple[int, list[bytes]]:
+    """The reverse of `tail_values`, for one of them: its first row and its bodies."""
+    _, _, length = parse_column_key(key)
+    return _U64.unpack_from(key, _COLUMN.size)[0], [value[at : at + length] for at in range(0, len(value), length)]
 
 
 def pack_simprints(simprints: Iterable[Simprint]) -> bytes:
