@@ -13,7 +13,9 @@ from __future__ import annotations
 import heapq
 import os
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
+from itertools import chain
 
 import numpy as np
 
@@ -34,6 +36,7 @@ COMPLETED_MIN = 1_000
 """Of a search that was cut, or went through graphs, so many of the best candidates are scored from all that is stored of them."""
 HITS_MAX = 200_000
 """Pairs of a query simprint and a code that one type of a search may hold; what is cut is the least similar."""
+BATCH_HITS = 10_000
 SCANNED_PAIRS_MAX = 8_000_000
 """Rows times query simprints of one call of the kernel: bounds what a threshold of 0 can return at once."""
 
@@ -131,12 +134,11 @@ class SimprintSearch:
         shares = max(1, min(PROCESSORS, compared // SHARE_WORDS))
         others = [self._scanners.submit(scan, pieces[at::shares]) for at in range(1, shares)]
         held = 0
-        for found in [scan(pieces[::shares]), *(other.result() for other in others)]:
-            for words, hits in found:
-                held += _take(words, hits, near)
-                if held > 2 * HITS_MAX:
-                    self._bound(near, prefix, HITS_MAX)
-                    held = HITS_MAX
+        for found in _batches(chain(scan(pieces[::shares]), *(other.result() for other in others))):
+            held += _take(found, near)
+            if held > 2 * HITS_MAX:
+                self._bound(near, prefix, HITS_MAX)
+                held = HITS_MAX
 
     def _bound(self, near: Near, prefix: bytes, held_max: int) -> None:
         """Keeps the most similar living pairs, of equals the first in byte order: the same whatever order they were found in."""
@@ -235,14 +237,30 @@ def _nearest(hits: kernels.Hits) -> kernels.Hits:
     return kernels.Hits(hits.query[order], hits.row[order], hits.distance[order])
 
 
-def _take(words: Words, hits: kernels.Hits, near: Near) -> int:
-    """Adds what a scan found; returns how many pairs that were."""
-    if len(hits.row):
-        bits = words.shape[0] * WORD_BYTES * 8
-        found = zip(to_bodies(words[:, hits.row]), hits.query.tolist(), hits.distance.tolist(), strict=True)
-        for body, place, distance in found:
-            near[body][place] = scoring.similarity_at(distance, bits)
-    return len(hits.row)
+def _batches(scanned: Iterable[tuple[Words, kernels.Hits]]) -> Iterator[Scanned]:
+    """What scans of many small pieces found, so many together that numpy is worth its call."""
+    batch: Scanned = []
+    held = 0
+    for words, hits in scanned:
+        if len(hits.row):
+            batch.append((words, hits))
+            held += len(hits.row)
+        if held > BATCH_HITS:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
+
+
+def _take(found: Scanned, near: Near) -> int:
+    """Adds what scans found; returns how many pairs that were."""
+    columns = np.concatenate([words[:, hits.row] for words, hits in found], axis=1)
+    places = np.concatenate([hits.query for _, hits in found]).tolist()
+    distances = np.concatenate([hits.distance for _, hits in found]).tolist()
+    bits = columns.shape[0] * WORD_BYTES * 8
+    for body, place, distance in zip(to_bodies(columns), places, distances, strict=True):
+        near[body][place] = scoring.similarity_at(distance, bits)
+    return len(places)
 
 
 def _keys(types: list[TypeSearch]) -> set[Key]:
