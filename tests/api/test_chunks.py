@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.api import _chunks, decode
+from service.api import decode
 from service.api.access import Limits
 from service.api.errors import Unprocessable
 from service.api.schema import Chunks
@@ -18,6 +18,9 @@ from service.engine import codes
 from service.engine.codes import CodeError
 from service.engine.requests import AddAssets, Simprint
 from service.engine.store import pack_simprints, unpack_simprints
+
+# Where no compiler is, the package installs without it, and all is read by the strict decoder. In CI a skip is a failure.
+_chunks = pytest.importorskip("service.api._chunks", reason="the C part was not built: install a compiler, then the package again")
 
 STRICT = msgspec.json.Decoder(dict[str, Chunks])
 Packed = dict[str, tuple[int, bytes]]
