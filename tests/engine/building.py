@@ -67,7 +67,9 @@ def asset(
     number: int, *units: Raw, metadata: bytes | None = None, simprints: dict[str, list[Simprint]] | None = None, realm: int = 0
 ) -> Asset:
     packed = (
-        {name: Simprints(len(given[0].body), pack_simprints(given)) for name, given in simprints.items()} if simprints is not None else None
+        {name: Simprints(len(given[0].body) if given else 0, pack_simprints(given)) for name, given in simprints.items()}
+        if simprints is not None
+        else None
     )
     return Asset(realm, key(number), None, list(units) or None, metadata, packed)
 
