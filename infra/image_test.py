@@ -121,7 +121,7 @@ def check_config(config: dict[str, Any]) -> None:
 
 def check_contents(root: Path) -> None:
     check("no compiler", not any((root / "usr/bin" / name).exists() for name in ("cc", "gcc", "cc1")))
-    check("the C kernel", any((root / "opt/tidepool").rglob("_scan*.so")))
+    check("the C parts", all(any((root / "opt/tidepool").rglob(f"{name}*.so")) for name in ("_scan", "_chunks")))
     check("no pip settings of this machine", not (root / "etc/pip.conf").exists() or (root / "etc/pip.conf").stat().st_size == 0)
 
 

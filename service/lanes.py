@@ -121,8 +121,8 @@ class ReadLane:
         _settle(future, result, error)
 
 
-GROUP_BYTES_MAX = 1 << 19
-"""Bytes of request bodies that one commit takes together."""
+GROUP_BYTES_MAX = 3 << 18
+"""Bytes of request bodies that one commit takes together: two usual batches. More would be quicker, and LMDB keeps the memory."""
 
 
 class _Waiting(NamedTuple):

@@ -213,4 +213,7 @@ def test_stopping_never_takes_longer_than_its_budget() -> None:
     script = "import threading; from service.serve import limit_end; limit_end(0.05); threading.Event().wait(60)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 1
-    assert done.stderr == "tidepool: stopping took longer than 0.05 seconds and was cut short; everything that was acknowledged is on this disk\n"
+    assert (
+        done.stderr
+        == "tidepool: stopping took longer than 0.05 seconds and was cut short; everything that was acknowledged is on this disk\n"
+    )

@@ -6,18 +6,38 @@ Runs on the read lane. Nothing here looks at what is stored.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence, Sized
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from service.api.access import Limits
 from service.api.errors import BadRequest, Unprocessable, unprocessable
 from service.api.jsontext import UNNAMED, Place, check_text, decode
-from service.api.schema import Chunks, IsccEntry, IsccId, IsccIndex, IsccQuery, IsccSimprint, Problem, QueryChunks
+from service.api.schema import (
+    Chunks,
+    IsccCodeText,
+    IsccEntry,
+    IsccId,
+    IsccIndex,
+    IsccQuery,
+    IsccSimprint,
+    IsccUnitText,
+    Problem,
+    QueryChunks,
+)
 from service.engine import codes
 from service.engine.codes import CodeError
-from service.engine.requests import AddAssets, Asset, Body, CreateIndex, Query, Simprint
+from service.engine.requests import AddAssets, Asset, Body, CreateIndex, Query, Simprint, Simprints
+from service.engine.store import pack_simprints
+
+try:
+    from service.api import _chunks
+except ImportError:  # there was no compiler where this was installed: all is read by the strict decoder
+    PACKED_BY = "python"
+else:
+    PACKED_BY = "c"
 
 T = TypeVar("T")
 
@@ -33,9 +53,27 @@ class _Head(msgspec.Struct, gc=False):
     iscc_id: IsccId | None
 
 
+class _PlainEntry(msgspec.Struct, gc=False):
+    """An `IsccEntry` whose simprints are read by `pack`."""
+
+    iscc_id: IsccId | None = None
+    iscc_code: IsccCodeText | None = None
+    units: Annotated[list[IsccUnitText], Meta(min_length=2)] | None = None
+    simprints: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    metadata: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Read(NamedTuple):
+    """An asset with its simprints, which are packed already when they were written plainly."""
+
+    entry: IsccEntry | _PlainEntry
+    simprints: Mapping[str, Simprints | list[IsccSimprint]] | None
+
+
 _INDEX_NAME = re.compile("[a-z][a-z0-9]{0,31}", re.ASCII)
 _HEADS = msgspec.json.Decoder(list[_Head])
 _ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
+_PLAIN_ENTRY = msgspec.json.Decoder(_PlainEntry)
 _ENTRY = msgspec.json.Decoder(IsccEntry)
 _QUERY = msgspec.json.Decoder(IsccQuery)
 _INDEX = msgspec.json.Decoder(IsccIndex)
@@ -126,10 +164,7 @@ def _parse_many(read: Callable[[str], T], texts: Sequence[str], loc: Place) -> l
 
 
 def _asset(element: msgspec.Raw, loc: Place, limits: Limits) -> Asset:
-    try:
-        entry = decode(_ENTRY, element, loc)
-    except Unprocessable as error:
-        raise _named(error, element, _CHUNKS, loc) from error
+    entry, simprints = _read_plain(element) or _read_strictly(element, loc)
     if entry.iscc_id is None:
         raise BadRequest("Asset must have iscc_id field when adding to index")
     realm, key = codes.parse_id(entry.iscc_id)
@@ -140,8 +175,30 @@ def _asset(element: msgspec.Raw, loc: Place, limits: Limits) -> Asset:
         None if entry.iscc_code is None else parse(codes.parse_code, entry.iscc_code, [*loc, "iscc_code"]),
         None if entry.units is None else _parse_many(codes.parse_unit, entry.units, [*loc, "units"]),
         _metadata(entry.metadata, loc, limits),
-        None if entry.simprints is None else _simprints(entry.simprints, loc, limits),
+        None if simprints is None else _simprints(simprints, loc, limits),
     )
+
+
+def _read_plain(element: msgspec.Raw) -> _Read | None:
+    """The quick way. None when the strict decoder must look, which alone says what is wrong."""
+    if PACKED_BY != "c" or bytes(element).count(b'"simprints"') > 1:
+        return None
+    try:
+        entry = _PLAIN_ENTRY.decode(element)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if entry.simprints is msgspec.UNSET:
+        return _Read(entry, None)
+    packed = _chunks.pack(entry.simprints)
+    return None if packed is None else _Read(entry, {name: Simprints(*found) for name, found in packed.items()})
+
+
+def _read_strictly(element: msgspec.Raw, loc: Place) -> _Read:
+    try:
+        entry = decode(_ENTRY, element, loc)
+    except Unprocessable as error:
+        raise _named(error, element, _CHUNKS, loc) from error
+    return _Read(entry, entry.simprints)
 
 
 def _named(error: Unprocessable, body: bytes | msgspec.Raw, chunks: msgspec.json.Decoder[Any], loc: Place) -> Unprocessable:
@@ -170,15 +227,15 @@ def _metadata(raw: msgspec.Raw | msgspec.UnsetType, loc: Place, limits: Limits) 
     return text
 
 
-def _simprints(types: dict[str, list[IsccSimprint]], loc: Place, limits: Limits) -> dict[str, list[Simprint]]:
+def _simprints(types: Mapping[str, Simprints | list[IsccSimprint]], loc: Place, limits: Limits) -> dict[str, Simprints]:
     _check_simprints(types, loc, limits.max_simprints, "MAX_SIMPRINTS")
-    bodies = {
-        name: _bodies([chunk.simprint for chunk in chunks], [*loc, "simprints", name], ["simprint"]) for name, chunks in types.items()
-    }
-    return {
-        name: [Simprint(body, chunk.offset, chunk.size) for body, chunk in zip(bodies[name], chunks, strict=True)]
-        for name, chunks in types.items()
-    }
+    return {name: chunks if isinstance(chunks, Simprints) else _packed(chunks, [*loc, "simprints", name]) for name, chunks in types.items()}
+
+
+def _packed(chunks: list[IsccSimprint], loc: Place) -> Simprints:
+    bodies = _bodies([chunk.simprint for chunk in chunks], loc, ["simprint"])
+    packed = pack_simprints(Simprint(body, chunk.offset, chunk.size) for body, chunk in zip(bodies, chunks, strict=True))
+    return Simprints(len(bodies[0]), packed)
 
 
 def _query_simprints(types: dict[str, list[str]], limits: Limits) -> dict[str, list[Body]]:
@@ -199,7 +256,7 @@ def _bodies(texts: Sequence[str], loc: Place, member: Place) -> list[Body]:
     return bodies
 
 
-def _check_simprints(types: Mapping[str, Sequence[object]], loc: Place, limit: int, setting: str) -> None:
+def _check_simprints(types: Mapping[str, Sized], loc: Place, limit: int, setting: str) -> None:
     total = sum(map(len, types.values()))
     if total > limit:
         raise over_limit([*loc, "simprints"], f"{total} simprints", limit, setting)

@@ -95,7 +95,9 @@ def to_reply(error: ApiError | EngineError) -> Reply:
     if isinstance(error, Unprocessable):
         return json_reply(status, msgspec.json.encode(ValidationError(detail=error.problems)))
     if isinstance(error, Unfit):
-        return json_reply(status, msgspec.json.encode(ValidationError(detail=[Problem(loc=["body"], msg=str(error), type="unfit")])))
+        return json_reply(
+            status, msgspec.json.encode(ValidationError(detail=[Problem(loc=["body", *error.place], msg=str(error), type="unfit")]))
+        )
     return json_reply(status, msgspec.json.encode(HttpError(detail=str(error))), _retry_after(error))
 
 

@@ -18,7 +18,7 @@ from service.api.schema import (
 )
 from service.engine import codes
 from service.engine.metadata import source_url
-from service.engine.requests import Chunk, ChunkMatch, IndexInfo, Match, Query, SearchAnswer, StoredAsset, TypeMatch
+from service.engine.requests import Body, Chunk, ChunkMatch, IndexInfo, Match, Query, SearchAnswer, StoredAsset, TypeMatch
 
 MIB = 1 << 20
 NULL = Raw(b"null")
@@ -41,10 +41,11 @@ def entry(iscc_id: str, asset: StoredAsset) -> IsccStoredEntry:
 
 def search_result(asked: IsccQuery, query: Query, answer: SearchAnswer) -> IsccSearchResult:
     """Raises BadRequest when the search started from an asset that has nothing to search for."""
+    texts: dict[Body, str] = {}
     return IsccSearchResult(
         _echo(asked, query) if answer.asset is None else _stored_echo(answer.asset, answer),
         [_match(match) for match in answer.matches],
-        [_chunk_match(match) for match in answer.chunk_matches],
+        [_chunk_match(match, texts) for match in answer.chunk_matches],
         True if answer.truncated else UNSET,
     )
 
@@ -76,20 +77,29 @@ def _match(match: Match) -> IsccGlobalMatch:
     return IsccGlobalMatch(codes.format_id(match.realm, match.key), match.score, match.types, _metadata(match.metadata))
 
 
-def _chunk_match(match: ChunkMatch) -> IsccChunkMatch:
-    types = {name: _chunk_type(found) for name, found in match.types.items()}
+def _chunk_match(match: ChunkMatch, texts: dict[Body, str]) -> IsccChunkMatch:
+    types = {name: _chunk_type(found, texts) for name, found in match.types.items()}
     return IsccChunkMatch(
         codes.format_id(match.realm, match.key), match.score, types, source_url(match.metadata), _metadata(match.metadata)
     )
 
 
-def _chunk_type(match: TypeMatch) -> IsccChunkType:
-    return IsccChunkType(match.score, match.matches, match.queried, [_chunk(chunk) for chunk in match.chunks])
+def _chunk_type(match: TypeMatch, texts: dict[Body, str]) -> IsccChunkType:
+    return IsccChunkType(match.score, match.matches, match.queried, [_chunk(chunk, texts) for chunk in match.chunks])
 
 
-def _chunk(chunk: Chunk) -> IsccMatchedChunk:
-    query, match = codes.format_simprint(chunk.query), codes.format_simprint(chunk.match)
-    return IsccMatchedChunk(query, match, chunk.score, chunk.freq, chunk.offset, chunk.size)
+def _chunk(chunk: Chunk, texts: dict[Body, str]) -> IsccMatchedChunk:
+    return IsccMatchedChunk(
+        texts.get(chunk.query) or _text(chunk.query, texts),
+        texts.get(chunk.match) or _text(chunk.match, texts),
+        *(chunk.score, chunk.freq, chunk.offset, chunk.size),
+    )
+
+
+def _text(body: Body, texts: dict[Body, str]) -> str:
+    """A query simprint stands in the answer as often as there are matches: it is written once."""
+    text = texts[body] = codes.format_simprint(body)
+    return text
 
 
 def _metadata(public: bytes | None) -> Raw:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import islice
+from operator import itemgetter
 from typing import NamedTuple
 
 from service.engine import kernels, scoring
 from service.engine.columns import Words, to_words
-from service.engine.requests import Body, Chunk, Key, Simprint, TypeMatch
-from service.engine.store import Cursor, TypeRow
+from service.engine.requests import Body, Chunk, Key, TypeMatch
+from service.engine.store import Cursor, TypeRow, simprint_bodies, simprint_places
 
 ROUNDING = 1 + 1e-12
 """An upper bound stays one whatever the order of its sums."""
@@ -29,16 +30,17 @@ class Best(NamedTuple):
 
 
 Found = dict[int, Best]
-"""What one asset matched, by place in the query. Assets that matched the same share one: it is never changed."""
+"""What one asset matched, by place in the query. Assets that matched one code and nothing else share that code's."""
 
 
 class Code(NamedTuple):
-    """A stored simprint near the query: what it is worth to each query simprint that it matches."""
+    """A stored simprint near the query: what it is worth to each query simprint that it matches. `only` is its asset when it has one."""
 
     freq: int
     body: Body
     idf: float
     best: Found
+    only: Key | None
 
 
 class TypeSearch:
@@ -51,31 +53,48 @@ class TypeSearch:
         self._prefix = prefix
         self._cursor = cursor
         self._assets = assets
+        self._idf: dict[int, float] = {}
         self._codes: list[Code] = []
         self._known: dict[tuple[Body, tuple[tuple[int, float], ...]], Code] = {}
-        self._unmatched = [scoring.idf(assets, self._freq(body)) for body in queries]
+        self._unmatched = [self._idf_of(self._freq(body)) for body in queries]
         self.found: dict[Key, Found] = {}
+        self._own: set[Key] = set()
+        """Assets whose `Found` no other shares: it may be changed."""
         self._read = 0
 
     def _freq(self, body: bytes) -> int:
         return self._cursor.count() if self._cursor.set_key(self._prefix + body) else 0
 
+    def _idf_of(self, freq: int) -> float:
+        idf = self._idf.get(freq)
+        if idf is None:
+            idf = self._idf[freq] = scoring.idf(self._assets, freq)
+        return idf
+
     def take(self, near: Mapping[bytes, dict[int, float]]) -> None:
         """Codes that have postings, the rarest first."""
-        self._codes = [code for body, places in near.items() if (code := self._code(Body(body), places)).freq]
-        self._codes.sort(key=lambda code: code[:2])
+        self._codes = [code for body, places in near.items() if (code := self._code(Body(body), places)) is not None]
+        self._codes.sort(key=itemgetter(0, 1))
 
-    def _code(self, body: Body, places: dict[int, float]) -> Code:
-        freq = self._freq(body)
-        idf = scoring.idf(self._assets, freq)
-        return Code(freq, body, idf, {place: Best(-similarity, body, idf, freq) for place, similarity in places.items()})
+    def _code(self, body: Body, places: dict[int, float]) -> Code | None:
+        """None when no asset has it any more."""
+        cursor = self._cursor
+        if not cursor.set_key(self._prefix + body):
+            return None
+        freq = cursor.count()
+        idf = self._idf_of(freq)
+        best = {place: Best(-similarity, body, idf, freq) for place, similarity in places.items()}
+        return Code(freq, body, idf, best, Key(cursor.value()) if freq == 1 else None)
 
     def _known_code(self, body: Body, places: dict[int, float]) -> Code:
         """The same for many assets that share a simprint."""
         name = (body, tuple(places.items()))
         code = self._known.get(name)
         if code is None:
-            code = self._known[name] = self._code(body, places)
+            code = self._code(body, places)
+            if code is None:
+                raise AssertionError("what an asset stores has a posting")
+            self._known[name] = code
         return code
 
     @property
@@ -92,12 +111,24 @@ class TypeSearch:
     def unread_postings(self) -> int:
         return sum(code.freq for code in self._codes[self._read :])
 
+    def rare(self, freq_max: int) -> tuple[int, int]:
+        """How many unread codes have up to `freq_max` postings, and how many postings those are."""
+        postings = count = 0
+        for code in islice(self._codes, self._read, None):
+            if code.freq > freq_max:
+                break
+            count += 1
+            postings += code.freq
+        return count, postings
+
     def read_next(self, most: int) -> int:
         """Takes the assets of the next code, `most` of them at most; returns how many were read."""
         code = self._codes[self._read]
         if code.freq <= most:
             self._read += 1
-        if self._cursor.set_key(self._prefix + code.body):
+        if code.only is not None:
+            self._note(code.only, code.best)
+        elif self._cursor.set_key(self._prefix + code.body):
             for key in islice(self._cursor.iternext_dup(), most):
                 self._note(Key(key), code.best)
         return min(code.freq, most)
@@ -107,7 +138,12 @@ class TypeSearch:
         if old is None:
             self.found[key] = new
         elif old is not new:
-            self.found[key] = old | {place: best for place, best in new.items() if place not in old or best < old[place]}
+            if key not in self._own:
+                old = self.found[key] = old.copy()
+                self._own.add(key)
+            for place, best in new.items():
+                if place not in old or best < old[place]:
+                    old[place] = best
 
     def ask_about(self, key: Key) -> None:
         """Whether an asset has the codes that were not read."""
@@ -115,10 +151,11 @@ class TypeSearch:
             if self._cursor.set_key_dup(self._prefix + code.body, key):
                 self._note(key, code.best)
 
-    def complete(self, key: Key, stored: list[Simprint], queries: Words, radius: int) -> None:
+    def complete(self, key: Key, stored: bytes, queries: Words, radius: int) -> None:
         """What the asset matches, from what is stored of it: for when not all codes near the query are known, or read."""
-        bodies = list(dict.fromkeys(simprint.body for simprint in stored))
+        bodies = [Body(body) for body in simprint_bodies(stored, self.row.width)]
         self.found.pop(key, None)
+        self._own.discard(key)
         if not bodies:
             return
         places: dict[int, dict[int, float]] = {}
@@ -154,18 +191,17 @@ class TypeSearch:
         return scores
 
     def score(self, found: Found) -> float:
-        return scoring.chunk_type_score(
-            [(best.idf, -best.distance) for best in found.values()],
-            [idf for place, idf in enumerate(self._unmatched) if place not in found],
-        )
+        weights = self._unmatched.copy()
+        for place, best in found.items():
+            weights[place] = best.idf
+        return scoring.chunk_type_score([(best.idf, -best.distance) for best in found.values()], weights)
 
-    def match(self, found: Found, stored: list[Simprint]) -> TypeMatch:
+    def match(self, found: Found, stored: bytes) -> TypeMatch:
         """The chunks in the order of the query, each at the first place where the asset has it."""
-        places: dict[Body, Simprint] = {}
-        for simprint in stored:
-            places.setdefault(simprint.body, simprint)
+        order = sorted(found)
+        places = simprint_places(stored, self.row.width, [found[place].body for place in order])
         chunks = [
-            Chunk(self.queries[place], best.body, -best.distance, best.freq, places[best.body].offset, places[best.body].size)
-            for place, best in sorted(found.items())
+            Chunk(self.queries[place], found[place].body, -found[place].distance, found[place].freq, offset, size)
+            for place, (offset, size) in zip(order, places, strict=True)
         ]
         return TypeMatch(self.score(found), len(chunks), len(self.queries), chunks)

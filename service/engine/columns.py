@@ -206,9 +206,9 @@ def to_words(bodies: Sequence[bytes], length: int) -> Words:
 
 def to_bodies(words: Words) -> list[Body]:
     """Columns as bodies."""
-    length = words.shape[0] * WORD_BYTES
-    packed = np.ascontiguousarray(words.T).astype(">u8").tobytes()
-    return [Body(packed[at : at + length]) for at in range(0, len(packed), length)]
+    rows = np.ascontiguousarray(words.T).astype(">u8")
+    bodies: list[Body] = rows.view(f"V{rows.shape[1] * WORD_BYTES}").ravel().tolist()
+    return bodies
 
 
 def query_words(bodies: Sequence[bytes]) -> Words:

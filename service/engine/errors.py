@@ -46,4 +46,11 @@ class Fatal(EngineError):
 
 
 class Unfit(EngineError):
-    """An element of the request does not fit what is stored (a simprint of another width): it is refused before anything is stored."""
+    """An element of the request does not fit what is stored (a simprint of another width): it is refused before anything is stored.
+
+    `place` leads to it from the request: names of members and positions.
+    """
+
+    def __init__(self, message: str, place: tuple[str | int, ...]) -> None:
+        super().__init__(message)
+        self.place = place

@@ -24,7 +24,7 @@ from service.engine.requests import (
     Key,
     Raw,
     Request,
-    Simprint,
+    Simprints,
     StoredAsset,
 )
 from service.engine.store import (
@@ -38,7 +38,6 @@ from service.engine.store import (
     encode,
     index_rows,
     next_index_number,
-    pack_simprints,
     prefixed,
     put_sequence,
     records,
@@ -229,15 +228,19 @@ class _Request:
         if asset.simprints is not None:
             self._put_all_simprints(index, asset.key, asset.simprints, known=stored is not None)
 
-    def _put_all_simprints(self, index: IndexRow, key: Key, given: dict[str, list[Simprint]], *, known: bool) -> None:
+    def _put_all_simprints(self, index: IndexRow, key: Key, given: dict[str, Simprints], *, known: bool) -> None:
         before = self._stored_simprints(index, key) if known else {}
-        after = {"s" + name: pack_simprints(simprints) for name, simprints in given.items()}
+        after = {"s" + name: simprints.packed for name, simprints in given.items()}
         if after == before:
             return
         self.changed = True
         for name in after:
             self._named_type(index, name)
-        self._replace_codes(key, self._simprint_codes(index, before), self._simprint_codes(index, after))
+        if before:
+            self._replace_codes(key, self._simprint_codes(index, before), self._simprint_codes(index, after))
+        else:
+            for name, packed in after.items():
+                self._postings.add_simprints(self._prefix(index, name), Simprints(self._types[name].width, packed), key)
         for name in before.keys() | after.keys():
             self._put_simprints(index, key, name, after.get(name, b""), before.get(name, b""))
 
@@ -286,17 +289,17 @@ class _Request:
     def _require_widths(self, index: IndexRow, assets: list[Asset]) -> None:
         """The width of a simprint type is that of its first simprint; looked at before anything is stored."""
         widths: dict[str, int] = {}
-        for asset in assets:
+        for position, asset in enumerate(assets):
             for name, simprints in (asset.simprints or {}).items():
                 if name not in widths:
                     row = self._types.get("s" + name) or find_type(self._txn, self._store, index.number, "s" + name)
-                    widths[name] = row.width if row else len(simprints[0].body)
-                for position, simprint in enumerate(simprints):
-                    if len(simprint.body) != widths[name]:
-                        raise Unfit(
-                            f"simprint {position} of type {name} of asset '{codes.format_id(asset.realm, asset.key)}' has "
-                            f"{len(simprint.body) * 8} bits, the type has {widths[name] * 8}: send simprints of one width"
-                        )
+                    widths[name] = row.width if row else simprints.width
+                if simprints.width != widths[name]:
+                    raise Unfit(
+                        f"simprint 0 of type {name} of asset '{codes.format_id(asset.realm, asset.key)}' has "
+                        f"{simprints.width * 8} bits, the type has {widths[name] * 8}: send simprints of one width",
+                        (position, "simprints", name, 0, "simprint"),
+                    )
         for name, width in widths.items():
             self._named_type(index, "s" + name).width = width
 

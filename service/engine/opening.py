@@ -28,6 +28,7 @@ from service.engine.store import (
     create,
     index_rows,
     parse_column_key,
+    parse_tail,
     segment_rows,
 )
 from service.engine.walk import require_whole
@@ -191,10 +192,10 @@ def _read_tail(txn: Transaction, parts: Parts, indexes: set[int]) -> None:
     with txn.cursor(db=parts.store.tail) as cursor:
         for prefix, rows in groupby(cursor.iternext(), lambda item: item[0][:_KEY_BYTES]):
             name = parse_column_key(prefix)
-            found = list(rows)
+            found = [parse_tail(*row) for row in rows]
             if name[0] in indexes:
-                numbers = [int.from_bytes(key[_KEY_BYTES:], "big") for key, _ in found]
-                parts.columns.open(name).put_back([body for _, body in found], numbers)
+                numbers = [first + at for first, bodies in found for at in range(len(bodies))]
+                parts.columns.open(name).put_back([body for _, bodies in found for body in bodies], numbers)
 
 
 def _count_dead(txn: Transaction, parts: Parts, indexes: set[int]) -> None:

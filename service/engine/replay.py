@@ -52,7 +52,12 @@ def carry_out(group: list[LogRecord], replay: Replay) -> int:
             raise
         except Exception as error:  # the row was carried out once: that it fails now says that the data is another
             raise Damaged(f"log row {record.sequence} cannot be carried out: {error!r}") from error
-    replay.finish()
+    try:
+        replay.finish()
+    except (EngineError, StoreError):
+        raise
+    except Exception as error:
+        raise Damaged(f"log row {group[-1].sequence} or one shortly before it cannot be carried out: {error!r}") from error
     return time_us
 
 

@@ -16,6 +16,9 @@ Raw = NewType("Raw", bytes)
 Key = NewType("Key", bytes)
 """Asset key: the eight bytes of the body of an ISCC-ID."""
 
+SIMPRINT_PLACE_BYTES = 8
+"""Offset and size, four bytes each."""
+
 
 class Simprint(msgspec.Struct, frozen=True, array_like=True):
     """One chunk of an asset."""
@@ -23,6 +26,16 @@ class Simprint(msgspec.Struct, frozen=True, array_like=True):
     body: Body
     offset: int
     size: int
+
+
+class Simprints(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The chunks of one type of an asset, packed as `store` has them: body, offset and size of each, one behind the other."""
+
+    width: int
+    packed: bytes
+
+    def __len__(self) -> int:
+        return len(self.packed) // (self.width + SIMPRINT_PLACE_BYTES)
 
 
 class Asset(msgspec.Struct, frozen=True, array_like=True):
@@ -33,7 +46,7 @@ class Asset(msgspec.Struct, frozen=True, array_like=True):
     code: Raw | None
     units: list[Raw] | None
     metadata: bytes | None  # a JSON object, as it was sent
-    simprints: dict[str, list[Simprint]] | None
+    simprints: dict[str, Simprints] | None
 
 
 class CreateIndex(msgspec.Struct, frozen=True, array_like=True, tag="create"):

@@ -51,7 +51,8 @@ def mean(scores: Sequence[float]) -> float:
     return fsum(scores) / len(scores)
 
 
-def chunk_type_score(matched: Sequence[tuple[float, float]], unmatched_idf: Iterable[float]) -> float:
-    """The score of an asset in one simprint type: `matched` has the idf of the stored simprint and the similarity of each match."""
-    weight = fsum([*(weight for weight, _ in matched), *unmatched_idf])
+def chunk_type_score(matched: Sequence[tuple[float, float]], weights: Iterable[float]) -> float:
+    """The score of an asset in one simprint type: `matched` has the idf of the stored simprint and the similarity of each match, `weights`
+    these idfs and those of the query simprints without a match."""
+    weight = fsum(weights)
     return fsum([weight * value for weight, value in matched]) / weight if weight else 0.0

@@ -13,7 +13,9 @@ from __future__ import annotations
 import heapq
 import os
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
+from itertools import chain
 
 import numpy as np
 
@@ -24,9 +26,9 @@ from service.engine.errors import Unfit
 from service.engine.group import find_type, record_of
 from service.engine.metadata import public_metadata
 from service.engine.parts import Parts
-from service.engine.requests import Body, ChunkMatch, Key, Simprint
+from service.engine.requests import Body, ChunkMatch, Key
 from service.engine.stale import StaleView
-from service.engine.store import Cursor, IndexRow, Transaction, TypeRow, posting_prefix, u32, unpack_simprints
+from service.engine.store import Cursor, IndexRow, Transaction, TypeRow, posting_prefix, u32
 
 QUESTION_POSTINGS = 256
 """A code with more postings is not read before it was asked whether it can matter."""
@@ -34,13 +36,15 @@ COMPLETED_MIN = 1_000
 """Of a search that was cut, or went through graphs, so many of the best candidates are scored from all that is stored of them."""
 HITS_MAX = 200_000
 """Pairs of a query simprint and a code that one type of a search may hold; what is cut is the least similar."""
+BATCH_HITS = 10_000
 SCANNED_PAIRS_MAX = 8_000_000
 """Rows times query simprints of one call of the kernel: bounds what a threshold of 0 can return at once."""
 
 Near = defaultdict[bytes, dict[int, float]]
 """Stored bodies at or above the threshold, with the similarity to each query simprint by its place in the query."""
-SHARED_WORDS_MIN = 40_000_000
-"""From so many compared words on, more than a millisecond, a scan is shared by all processors."""
+PROCESSORS = os.cpu_count() or 1
+SHARE_WORDS = 6_000_000
+"""Compared words, half a millisecond, that are worth a processor of their own: handing over takes a tenth of it."""
 Scanned = list[tuple[Words, kernels.Hits]]
 
 
@@ -83,7 +87,8 @@ class SimprintSearch:
         if row is None or not row.width:
             return None
         if row.width != len(bodies[0]):
-            raise Unfit(f"simprints of type {name} have {row.width * 8} bits in this index, the query's have {len(bodies[0]) * 8}")
+            text = f"simprints of type {name} have {row.width * 8} bits in this index, the query's have {len(bodies[0]) * 8}"
+            raise Unfit(text, ("simprints", name, 0))
         search = TypeSearch(name, row, posting_prefix(index.number, row.number), bodies, cursor, index.assets)
         near: Near = defaultdict(dict)
         if exact:
@@ -114,7 +119,7 @@ class SimprintSearch:
         self._bound(near, prefix, HITS_MAX)
 
     def _scan(self, parts: list[tuple[Words, int]], queries: Words, radius: int, prefix: bytes, near: Near) -> None:
-        """One pass over the columns. Much work is shared by all processors: the kernel runs without the interpreter's lock."""
+        """One pass over the columns. Much work is shared by the processors: the kernel runs without the interpreter's lock."""
         step = max(1, SCANNED_PAIRS_MAX // len(queries))
         pieces = [(words, count, start) for words, count in parts for start in range(0, count, step)]
 
@@ -126,15 +131,14 @@ class SimprintSearch:
             return found
 
         compared = sum(count for _, count in parts) * queries.size
-        shares = (os.cpu_count() or 1) if compared >= SHARED_WORDS_MIN else 1
+        shares = max(1, min(PROCESSORS, compared // SHARE_WORDS))
         others = [self._scanners.submit(scan, pieces[at::shares]) for at in range(1, shares)]
         held = 0
-        for found in [scan(pieces[::shares]), *(other.result() for other in others)]:
-            for words, hits in found:
-                held += _take(words, hits, near)
-                if held > 2 * HITS_MAX:
-                    self._bound(near, prefix, HITS_MAX)
-                    held = HITS_MAX
+        for found in _batches(chain(scan(pieces[::shares]), *(other.result() for other in others))):
+            held += _take(found, near)
+            if held > 2 * HITS_MAX:
+                self._bound(near, prefix, HITS_MAX)
+                held = HITS_MAX
 
     def _bound(self, near: Near, prefix: bytes, held_max: int) -> None:
         """Keeps the most similar living pairs, of equals the first in byte order: the same whatever order they were found in."""
@@ -168,7 +172,7 @@ class SimprintSearch:
 
     def _gather(self, types: list[TypeSearch], leave_out: Key | None) -> bool:
         """Reads postings until no unread asset can enter the answer. True when the bound stopped it first."""
-        read, next_question = 0, QUESTION_POSTINGS
+        read, next_question = self._read_rare(types), QUESTION_POSTINGS
         while waiting := [search for search in types if search.next_freq]:
             if read >= self._options.max_chunk_postings:
                 return True
@@ -179,6 +183,17 @@ class SimprintSearch:
                 next_question = 2 * (read + search.next_freq)  # so that questions never cost more than reading
             read += search.read_next(self._options.max_chunk_postings - read)
         return False
+
+    def _read_rare(self, types: list[TypeSearch]) -> int:
+        """Reads all codes that are read without a question, when the bound allows; returns how many postings those were."""
+        rare = [(search, *search.rare(QUESTION_POSTINGS)) for search in types]
+        postings = sum(found for _, _, found in rare)
+        if postings > self._options.max_chunk_postings:
+            return 0
+        for search, count, _ in rare:
+            for _ in range(count):
+                search.read_next(postings)
+        return postings
 
     def _is_decided(self, types: list[TypeSearch], leave_out: Key | None) -> bool:
         """True when the answer is full of assets that are better than any unseen one; their scores are complete then."""
@@ -202,9 +217,9 @@ class SimprintSearch:
             for key in keys:
                 search.complete(key, self._stored(index, search.row, key), queries, radius)
 
-    def _stored(self, index: IndexRow, row: TypeRow, key: Key) -> list[Simprint]:
-        packed = self._txn.get(u32(index.number) + key + u32(row.number), db=self._store.simprints)
-        return unpack_simprints(packed, row.width) if packed is not None else []
+    def _stored(self, index: IndexRow, row: TypeRow, key: Key) -> bytes:
+        """The packed simprints of an asset."""
+        return self._txn.get(u32(index.number) + key + u32(row.number), b"", db=self._store.simprints)
 
     def _match(self, index: IndexRow, types: list[TypeSearch], key: Key, score: float) -> ChunkMatch:
         record = record_of(self._txn, self._store, index.number, key)
@@ -222,14 +237,30 @@ def _nearest(hits: kernels.Hits) -> kernels.Hits:
     return kernels.Hits(hits.query[order], hits.row[order], hits.distance[order])
 
 
-def _take(words: Words, hits: kernels.Hits, near: Near) -> int:
-    """Adds what a scan found; returns how many pairs that were."""
-    if len(hits.row):
-        bits = words.shape[0] * WORD_BYTES * 8
-        found = zip(to_bodies(words[:, hits.row]), hits.query.tolist(), hits.distance.tolist(), strict=True)
-        for body, place, distance in found:
-            near[body][place] = scoring.similarity_at(distance, bits)
-    return len(hits.row)
+def _batches(scanned: Iterable[tuple[Words, kernels.Hits]]) -> Iterator[Scanned]:
+    """What scans of many small pieces found, so many together that numpy is worth its call."""
+    batch: Scanned = []
+    held = 0
+    for words, hits in scanned:
+        if len(hits.row):
+            batch.append((words, hits))
+            held += len(hits.row)
+        if held > BATCH_HITS:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
+
+
+def _take(found: Scanned, near: Near) -> int:
+    """Adds what scans found; returns how many pairs that were."""
+    columns = np.concatenate([words[:, hits.row] for words, hits in found], axis=1)
+    places = np.concatenate([hits.query for _, hits in found]).tolist()
+    distances = np.concatenate([hits.distance for _, hits in found]).tolist()
+    bits = columns.shape[0] * WORD_BYTES * 8
+    for body, place, distance in zip(to_bodies(columns), places, distances, strict=True):
+        near[body][place] = scoring.similarity_at(distance, bits)
+    return len(places)
 
 
 def _keys(types: list[TypeSearch]) -> set[Key]:

@@ -8,7 +8,7 @@ Everything that is stored is named here; nothing else imports lmdb. All integers
     assets     index(4) key(8) -> StoredAsset as msgpack
     postings   index(4) type(4) body -> key(8), DUPSORT, DUPFIXED
     simprints  index(4) key(8) type(4) -> packed simprints, see `pack_simprints`
-    tail       index(4) type(4) length(1) row(8) -> body
+    tail       index(4) type(4) length(1) row(8) -> bodies of this row and those that follow, see `tail_values`
     segments   index(4) type(4) length(1) token(8) -> SegmentRow
     log        sequence(8) -> LogRow
 """
@@ -20,7 +20,7 @@ import mmap
 import os
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +41,7 @@ MAP_BYTES = 1 << 40
 READERS_MAX = 512
 DISK_FULL_BYTES = 1 << 20  # below this a failed commit is put down to lack of space: LMDB says only "input/output error"
 TABLES = ("meta", "indexes", "types", "assets", "postings", "simprints", "tail", "segments", "log")
+TAIL_VALUE_BYTES = 1920  # a whole number of bodies of every length; two such values fill a page
 
 _ADVICE = "it is damaged: move it away and restore a copy (`tidepool verify` tells more)"
 _MAGIC = 0xBEEFC0DE
@@ -137,7 +138,20 @@ def posting_prefix(index: int, type_number: int) -> bytes:
     return _U32.pack(index) + _U32.pack(type_number)
 
 
-def pack_simprints(simprints: list[Simprint]) -> bytes:
+def tail_values(place: bytes, first: int, bodies: list[bytes]) -> list[tuple[bytes, bytes]]:
+    """Keys and values in `tail` for rows of one column from `first` on: several bodies in each, as many as fit into half a page."""
+    length = len(bodies[0])
+    packed, step = b"".join(bodies), TAIL_VALUE_BYTES // length
+    return [(place + _U64.pack(first + at), packed[at * length : (at + step) * length]) for at in range(0, len(bodies), step)]
+
+
+def parse_tail(key: bytes, value: bytes) -> tuple[int, list[bytes]]:
+    """The reverse of `tail_values`, for one of them: its first row and its bodies."""
+    _, _, length = parse_column_key(key)
+    return _U64.unpack_from(key, _COLUMN.size)[0], [value[at : at + length] for at in range(0, len(value), length)]
+
+
+def pack_simprints(simprints: Iterable[Simprint]) -> bytes:
     """The body and the place of each, one behind the other in the order given."""
     return b"".join([s.body + _SIMPRINT_PLACE.pack(s.offset, s.size) for s in simprints])
 
@@ -153,6 +167,18 @@ def unpack_simprints(packed: bytes, width: int) -> list[Simprint]:
 def simprint_bodies(packed: bytes, width: int) -> set[bytes]:
     """The distinct bodies in a packed list."""
     return {packed[at : at + width] for at in range(0, len(packed), width + _SIMPRINT_PLACE.size)}
+
+
+def simprint_places(packed: bytes, width: int, bodies: Iterable[bytes]) -> list[tuple[int, int]]:
+    """Offset and size of the first of each of these bodies, all of which are in the packed list."""
+    stride = width + _SIMPRINT_PLACE.size
+    places = []
+    for body in bodies:
+        at = packed.index(body)
+        while at % stride:  # across two simprints, or in a place
+            at = packed.index(body, at + 1)
+        places.append(_SIMPRINT_PLACE.unpack_from(packed, at + width))
+    return places
 
 
 index_rows = msgspec.msgpack.Decoder(IndexRow)

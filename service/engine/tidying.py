@@ -11,7 +11,7 @@ from service.engine.graph_tier import GraphTier
 from service.engine.graphs import GraphFile
 from service.engine.parts import Parts
 from service.engine.segments import live_rows, segment_path, split, write_segment
-from service.engine.store import SegmentRow, Transaction, column_key, prefixed, segment_rows, sequence_of, u64
+from service.engine.store import SegmentRow, Transaction, column_key, parse_tail, prefixed, segment_rows, sequence_of, tail_values, u64
 
 PURGE_KEYS = 2_000
 REWRITE_SEGMENTS = 8
@@ -98,10 +98,15 @@ class Tidying:
 
     def _clear_tail(self, txn: Transaction, name: ColumnName, end_row: int) -> None:
         prefix = column_key(*name)
+        end = prefix + u64(end_row)
         with txn.cursor(db=self._parts.store.tail) as cursor:
             found = cursor.set_range(prefix)
-            while found and prefix <= cursor.key() < prefix + u64(end_row):
+            while found and prefix <= cursor.key() < end:
+                first, bodies = parse_tail(*cursor.item())
                 found = cursor.delete() and bool(cursor.key())
+                if first + len(bodies) > end_row:
+                    cursor.putmulti(tail_values(prefix, end_row, bodies[end_row - first :]))
+                    return
 
     def _rewrite(self) -> bool:
         """One window of segments of one column with many dead rows."""

@@ -97,7 +97,9 @@ def test_simprints_of_another_width_are_refused_before_anything_is_stored(http: 
     wider = {"T": [{"simprint": simprint(1, 16), **chunk}]}
     answer = http.post(f"{index}/assets", json=[{"iscc_id": iscc_id(2)}, {"iscc_id": iscc_id(3), "simprints": wider}])
     assert answer.status_code == 422
-    assert "128 bits" in answer.json()["detail"][0]["msg"]
+    (problem,) = answer.json()["detail"]
+    assert "128 bits" in problem["msg"]
+    assert problem["loc"] == ["body", 1, "simprints", "T", 0, "simprint"]
     assert http.get(f"{index}/assets/{iscc_id(2)}").status_code == 404
 
 

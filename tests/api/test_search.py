@@ -236,10 +236,11 @@ def test_exact_takes_identical_simprints_only(http: httpx.Client, index: str) ->
 
 
 def test_simprint_of_another_width_than_its_type_is_refused(http: httpx.Client, index: str) -> None:
-    """In a query and on add, with both widths named and nothing stored."""
+    """In a query and on add, with both widths and the element named and nothing stored."""
     add(http, index, {"iscc_id": iscc_id(1), "simprints": {"T": [{"simprint": simprint(1), "offset": 0, "size": 1}]}})
     wide = "A" * 43
-    assert http.post(f"{index}/search", json={"simprints": {"T": [wide]}}).status_code == 422
+    refused = http.post(f"{index}/search", json={"simprints": {"T": [wide]}})
+    assert (refused.status_code, refused.json()["detail"][0]["loc"]) == (422, ["body", "simprints", "T", 0])
     entry = {"iscc_id": iscc_id(2), "simprints": {"T": [{"simprint": wide, "offset": 0, "size": 1}]}}
     assert http.post(f"{index}/assets", json=[entry]).status_code == 422
     assert http.get(f"{index}/assets/{iscc_id(2)}").status_code == 404

@@ -10,7 +10,8 @@ from pathlib import Path
 from service.engine.engine import Engine
 from service.engine.errors import EngineError
 from service.engine.options import Options
-from service.engine.requests import AddAssets, Answer, Asset, CreateIndex, Key, Query, Raw, Request, SearchAnswer, Simprint
+from service.engine.requests import AddAssets, Answer, Asset, CreateIndex, Key, Query, Raw, Request, SearchAnswer, Simprint, Simprints
+from service.engine.store import pack_simprints, unpack_simprints
 
 META, CONTENT, DATA, INSTANCE = (0, 0), (2, 0), (3, 0), (4, 0)
 SMALL = Options(segment_codes=64, disk_free_min_bytes=0)
@@ -65,7 +66,18 @@ def unit(header: tuple[int, int], body: bytes) -> Raw:
 def asset(
     number: int, *units: Raw, metadata: bytes | None = None, simprints: dict[str, list[Simprint]] | None = None, realm: int = 0
 ) -> Asset:
-    return Asset(realm, key(number), None, list(units) or None, metadata, simprints)
+    packed = (
+        {name: Simprints(len(given[0].body) if given else 0, pack_simprints(given)) for name, given in simprints.items()}
+        if simprints is not None
+        else None
+    )
+    return Asset(realm, key(number), None, list(units) or None, metadata, packed)
+
+
+def simprints_of(added: Asset, name: str = "X") -> list[Simprint]:
+    """What was given to `asset`."""
+    packed = (added.simprints or {})[name]
+    return unpack_simprints(packed.packed, packed.width)
 
 
 def random_units(rng: random.Random, length: int = 32) -> list[Raw]:

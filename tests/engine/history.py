@@ -9,8 +9,8 @@ from pathlib import Path
 from service.engine.engine import Engine
 from service.engine.journal import LogRecord
 from service.engine.options import Options
-from service.engine.requests import AddAssets, Asset, Body, CreateIndex, DeleteAsset, DeleteIndex, Request, Simprint
-from service.engine.store import Store, index_rows, records, type_rows
+from service.engine.requests import AddAssets, Asset, Body, CreateIndex, DeleteAsset, DeleteIndex, Request, Simprint, Simprints
+from service.engine.store import Store, index_rows, pack_simprints, records, type_rows
 from tests.engine.building import CONTENT, DATA, INSTANCE, META, key, opened, unit
 
 KEPT = Options(segment_codes=64, disk_free_min_bytes=0, keep_log=True)
@@ -40,7 +40,10 @@ def random_requests(rng: random.Random, count: int) -> list[Request]:
 
 def _asset(rng: random.Random, bodies: list[bytes]) -> Asset:
     units = [unit(header, rng.choice(bodies)) for header in rng.sample((META, CONTENT, DATA, INSTANCE), rng.randint(1, 4))]
-    simprints = {f"T{width}": [Simprint(Body(rng.choice(bodies)[:width]), at, 1) for at in range(3)] for width in rng.sample((4, 8), 1)}
+    simprints = {
+        f"T{width}": Simprints(width, pack_simprints([Simprint(Body(rng.choice(bodies)[:width]), at, 1) for at in range(3)]))
+        for width in rng.sample((4, 8), 1)
+    }
     metadata = b'{"n": %d}' % rng.randrange(5)
     return Asset(0, key(rng.randrange(KEYS)), None, units, metadata, rng.choice((None, {}, simprints)))
 

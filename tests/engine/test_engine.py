@@ -5,12 +5,25 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from service.engine.engine import Engine
 from service.engine.errors import Conflict, Defect, Invalid, NoSpace, NotFound, Unfit
 from service.engine.options import Options
-from service.engine.requests import AddAssets, Asset, Body, CreateIndex, DeleteAsset, DeleteIndex, Query, Raw, Simprint, StoredAsset
+from service.engine.requests import (
+    AddAssets,
+    Asset,
+    Body,
+    CreateIndex,
+    DeleteAsset,
+    DeleteIndex,
+    Query,
+    Raw,
+    Simprint,
+    Simprints,
+    StoredAsset,
+)
 from tests.engine.building import (
     CONTENT,
     DATA,
@@ -145,9 +158,10 @@ def test_simprint_of_another_width_is_refused_before_anything_is_stored(tmp_path
     with opened(tmp_path) as engine:
         create(engine)
         narrow, wide = Simprint(Body(bytes(8)), 0, 1), Simprint(Body(bytes(16)), 0, 1)
-        answer = engine.commit([AddAssets("a", [asset(1, simprints={"X": [narrow, wide]})])])[0]
+        answer = engine.commit([AddAssets("a", [asset(1, simprints={"X": [narrow]}), asset(2, simprints={"X": [wide]})])])[0]
         assert isinstance(answer, Unfit)
-        assert str(answer).startswith("simprint 1 of type X of asset 'ISCC:MAIAAAAAAAAAAAAB' has 128 bits, the type has 64")
+        assert str(answer).startswith("simprint 0 of type X of asset 'ISCC:MAIAAAAAAAAAAAAC' has 128 bits, the type has 64")
+        assert answer.place == (1, "simprints", "X", 0, "simprint")
         assert engine.index("a").assets == 0
         add(engine, asset(1, simprints={"X": [narrow], "Y": [wide]}))
         assert isinstance(engine.commit([AddAssets("a", [asset(2, simprints={"X": [wide]})])])[0], Unfit)
@@ -322,7 +336,8 @@ def test_request_that_meets_a_defect_takes_no_other_down(tmp_path: Path) -> None
     """What the interface should have refused is undone alone and answered as a defect."""
     with opened(tmp_path) as engine:
         create(engine)
-        good, broken = asset(1, unit(META, ZERO)), asset(2, unit(META, ZERO), simprints={"X": []})
+        good, broken = asset(1, unit(META, ZERO)), asset(2, unit(META, ZERO))
+        broken = msgspec.structs.replace(broken, simprints={"X": Simprints(7, bytes(15))})
         answers = engine.commit([AddAssets("a", [good]), AddAssets("a", [broken]), AddAssets("a", [asset(3, unit(META, ZERO))])])
         assert answers[0] == answers[2] == [True]
         assert isinstance(answers[1], Defect)

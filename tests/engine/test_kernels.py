@@ -116,6 +116,26 @@ def test_many_queries_over_many_blocks(kernel: tuple[RangeScan, TopScan]) -> Non
     assert together.query.tolist() == sorted(together.query.tolist())
 
 
+@pytest.mark.parametrize("words", [1, 2, 3, 4])
+@pytest.mark.parametrize("queries", [1, 3, 5])
+def test_rows_at_every_distance(kernel: tuple[RangeScan, TopScan], words: int, queries: int) -> None:
+    """One row among random ones at each distance: what lies within the radius is found, whichever words differ, and nothing else."""
+    range_scan, _ = kernel
+    generator = np.random.default_rng([words, queries])
+    bits = 64 * words
+    columns = generator.integers(0, 2**64, (words, 200 * bits), np.uint64)
+    asked = np.ascontiguousarray(columns[:, :queries].T)
+    for distance in range(bits + 1):
+        row = asked[distance % queries].copy()
+        for bit in generator.permutation(bits)[:distance]:
+            row[bit // 64] ^= np.uint64(1) << np.uint64(bit % 64)
+        columns[:, 64 + distance * 99] = row
+    for radius in range(0, bits // 2, 7):
+        found = as_tuples(range_scan(columns, columns.shape[1], asked, radius))
+        assert found == as_tuples(kernels.numpy_range_scan(columns, columns.shape[1], asked, radius))
+        assert len(found) > radius
+
+
 def test_radii_of_every_kind(kernel: tuple[RangeScan, TopScan]) -> None:
     """A list, a tuple, an array and numbers of numpy are radii; one beyond the bits that are compared finds all."""
     range_scan, _ = kernel

@@ -130,7 +130,7 @@ def test_gap_is_damage_that_names_both_numbers(tmp_path: Path) -> None:
         (record(2, CreateIndex("a")), "row 2 does not fit what is stored: Index 'a' already exists"),
         (record(2, DeleteAsset("a", 0, key(1))), "row 2 does not fit what is stored: Asset 'ISCC:MAIAAAAAAAAAAAAB' not found"),
         (record(2, AddAssets("b", [asset(1)])), "row 2 does not fit what is stored: Index 'b' not found"),
-        (record(2, AddAssets("a", [asset(1, unit(META, bytes(8)), simprints={"X": []})])), "row 2 cannot be carried out"),
+        (record(2, AddAssets("a", [asset(1, unit(META, bytes(8)), simprints={"X": []})])), "row 2.* cannot be carried out"),
     ],
 )
 def test_row_that_does_not_fit_is_damage(tmp_path: Path, row: LogRecord, words: str) -> None:

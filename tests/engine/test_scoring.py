@@ -100,8 +100,9 @@ def test_idf_example() -> None:
 
 def test_chunk_type_score_example() -> None:
     """One match of two: its weighted similarity over the weight of both; one of one: its similarity."""
-    assert scoring.chunk_type_score([(scoring.idf(8, 2), 1.0)], [scoring.idf(8, 0)]) == pytest.approx(0.37159, abs=5e-6)
-    assert scoring.chunk_type_score([(scoring.idf(8, 0), 0.875)], []) == 0.875
+    matched, unmatched = scoring.idf(8, 2), scoring.idf(8, 0)
+    assert scoring.chunk_type_score([(matched, 1.0)], [matched, unmatched]) == pytest.approx(0.37159, abs=5e-6)
+    assert scoring.chunk_type_score([(unmatched, 0.875)], [unmatched]) == 0.875
 
 
 def test_chunk_type_score_without_weight() -> None:
@@ -115,8 +116,9 @@ def test_chunk_type_score_stays_within_1() -> None:
     rng = random.Random(4)
     for _ in range(1000):
         matched = [(scoring.idf(10_000, rng.randrange(500)), rng.choice((1.0, 1.0, 0.9, 0.75))) for _ in range(rng.randint(1, 8))]
-        unmatched = [scoring.idf(10_000, 0)] * rng.randrange(3)
-        result = scoring.chunk_type_score(matched, unmatched)
+        own = [weight for weight, _ in matched]
+        weights = own + [scoring.idf(10_000, 0)] * rng.randrange(3)
+        result = scoring.chunk_type_score(matched, weights)
         assert 0 < result <= 1
-        assert scoring.chunk_type_score(rng.sample(matched, len(matched)), unmatched) == result
-        assert scoring.chunk_type_score([(weight, 1.0) for weight, _ in matched], []) == 1.0
+        assert scoring.chunk_type_score(rng.sample(matched, len(matched)), rng.sample(weights, len(weights))) == result
+        assert scoring.chunk_type_score([(weight, 1.0) for weight in own], own) == 1.0

@@ -14,7 +14,7 @@ from service.engine.engine import Engine
 from service.engine.errors import Unfit
 from service.engine.options import Options
 from service.engine.requests import Asset, Body, Chunk, DeleteAsset, Key, Query, SearchAnswer, Simprint
-from tests.engine.building import SMALL, add, asset, create, do, flipped, key, opened, settle
+from tests.engine.building import SMALL, add, asset, create, do, flipped, key, opened, settle, simprints_of
 
 WIDTH = 16
 ONE, OTHER = Body(bytes(WIDTH)), Body(bytes([255] * WIDTH))
@@ -103,7 +103,7 @@ def corpus(rng: random.Random, assets: int) -> list[Asset]:
 
 def brute_force(assets: list[Asset], queries: list[Body], limit: int) -> list[tuple[Key, float, list[tuple[Body, Body, float, int, int]]]]:
     """The contract's formulas, asset by asset."""
-    stored = {item.key: (item.simprints or {})["X"] for item in assets}
+    stored = {item.key: simprints_of(item) for item in assets}
     freq: dict[Body, int] = {}
     for simprints in stored.values():
         for body in {simprint.body for simprint in simprints}:
@@ -145,7 +145,7 @@ def test_answers_equal_brute_force(tmp_path: Path, seed: int, limit: int) -> Non
         settle(engine)
         add(engine, *assets[400:])
         for _ in range(8):
-            picked = [rng.choice((rng.choice(assets).simprints or {})["X"]).body for _ in range(rng.randrange(1, 6))]
+            picked = [rng.choice(simprints_of(rng.choice(assets))).body for _ in range(rng.randrange(1, 6))]
             queries = [Body(flipped(body, rng.choice((0, 2, 10)))) for body in picked]
             answer = ask(engine, limit=limit, X=queries)
             expected = brute_force(assets, queries, limit)
@@ -268,7 +268,7 @@ def test_asset_with_a_thousand_simprints_costs_the_same_in_a_large_index(tmp_pat
         do(engine, DeleteAsset("a", 0, key(1_000_000)))
         spent = time.process_time() - started
         for gone in (before, after):
-            query = Query([], {"X": [simprint.body for simprint in (gone.simprints or {})["X"]]}, exact=True)
+            query = Query([], {"X": [simprint.body for simprint in simprints_of(gone)]}, exact=True)
             assert engine.search("a", query, 10).chunk_matches == []
         return spent
 

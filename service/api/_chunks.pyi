@@ -1,0 +1,3 @@
+from msgspec import Raw
+
+def pack(json: bytes | Raw, /) -> dict[str, tuple[int, bytes]] | None: ...
