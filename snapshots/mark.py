@@ -26,6 +26,12 @@ class Mark(msgspec.Struct, frozen=True):
     parent: Parent | None = None
 
 
+class _Version(msgspec.Struct, frozen=True):
+    """All that is asked of a mark of another version."""
+
+    format: int
+
+
 def read_mark(live: Path) -> Mark | None:
     """None when this disk was never published. Raises Corrupt or Refused."""
     path = live / NAME
@@ -34,12 +40,12 @@ def read_mark(live: Path) -> Mark | None:
     if data is None:
         return None
     try:
-        mark = msgspec.json.decode(data, type=Mark)
+        version = msgspec.json.decode(data, type=_Version).format
+        if version != FORMAT:
+            raise Refused(f"{path} has format {version}, this version reads {FORMAT}: run the version of tidepool that wrote it")
+        return msgspec.json.decode(data, type=Mark)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Corrupt(f"{path} cannot be read: {error}; move it away and start with --adopt-remote or --adopt-local") from error
-    if mark.format != FORMAT:
-        raise Refused(f"{path} has format {mark.format}, this version reads {FORMAT}: run the version of tidepool that wrote it")
-    return mark
 
 
 def write_mark(live: Path, mark: Mark) -> None:
