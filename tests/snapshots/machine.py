@@ -6,10 +6,12 @@ import os
 import secrets
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from snapshots import failpoints
 from snapshots.bucket import Bucket
 from snapshots.claim import Author, claim, fence, manifest_or_fenced
 from snapshots.clock import Clock
@@ -26,7 +28,7 @@ from snapshots.ship import Shipper
 from snapshots.start import Action, Allowed, Decision, Disk, Remote, decide
 from snapshots.unshipped import save_unshipped
 from snapshots.walk import compare
-from tests.snapshots.fakes import MemoryJournal, PlannedBucket, opened
+from tests.snapshots.fakes import MemoryJournal, PlannedBucket, die, opened
 
 PATIENCE_S = 20.0
 
@@ -118,6 +120,20 @@ class Machine:
         self.shipper = None
         if self.journal is not None:
             self.journal.restart(trimmed=trimmed)
+
+    def die_at(self, place: str, *bodies: bytes) -> None:
+        """Writes, and is killed when the shipper comes to the failpoint."""
+        dead = threading.Event()
+
+        def kill() -> None:
+            dead.set()
+            die()
+
+        failpoints.arm(place, kill)
+        self.write(*bodies)
+        assert dead.wait(PATIENCE_S)
+        failpoints.disarm()
+        self.kill()
 
     def wipe(self) -> None:
         """The disk is lost."""

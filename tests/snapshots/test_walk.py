@@ -1,0 +1,245 @@
+"""Comparing a disk with the log: every kind of standing, and a start from each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from snapshots.errors import Corrupt
+from snapshots.log import Row
+from snapshots.manifest import EMPTY_LOG
+from snapshots.mark import read_mark
+from snapshots.paths import log_key
+from snapshots.walk import Diverged, Standing, catch_up, compare, matching
+from tests.snapshots.fakes import MemoryJournal, deaths, dying_at
+from tests.snapshots.machine import Machine, in_memory, prune, the_log
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    with in_memory() as root, deaths():
+        yield root
+
+
+def standing(machine: Machine) -> Standing:
+    mark, newest = read_mark(machine.live), machine.prefix.newest()
+    assert mark is not None
+    assert newest is not None
+    return compare(machine.prefix, newest, mark, machine.engine)
+
+
+def stopped(root: Path, name: str, *rows: bytes, objects: int = 1) -> Machine:
+    """A machine that claimed, wrote, shipped and stopped."""
+    machine = Machine(root, name)
+    machine.start()
+    for _ in range(objects):
+        machine.write(*rows)
+        assert machine.shipped()
+    assert machine.stop()
+    return machine
+
+
+def test_as_new_as_the_bucket(tmp_path: Path) -> None:
+    """Also with rows that were never shipped."""
+    a = stopped(tmp_path, "a", b"1", b"2")
+    assert standing(a) == Standing("fits")
+    a.engine.write(b"3")
+    assert standing(a) == Standing("fits")
+
+
+def test_behind_the_bucket(tmp_path: Path) -> None:
+    """Another owner went on; a fence alone is nothing to catch up with."""
+    a = stopped(tmp_path, "a", b"1", b"2")
+    b = stopped(tmp_path, "b")
+    assert standing(a) == Standing("fits")
+    b.start()
+    b.write(b"3")
+    assert b.shipped()
+    b.stop()
+    assert standing(a) == Standing("behind")
+    a.start()
+    assert a.engine.rows == b.engine.rows
+    a.stop()
+
+
+@pytest.mark.parametrize("place", ["ship.created", "ship.marked"])
+def test_own_rows_that_landed_unknown_to_the_mark(tmp_path: Path, place: str) -> None:
+    """Count as shipped: they are there once."""
+    a = stopped(tmp_path, "a", b"1")
+    a.start()
+    a.die_at(place, b"2", b"3")
+    mark = read_mark(a.live)
+    assert mark is not None
+    assert mark.log.sequence == {"ship.created": 1, "ship.marked": 3}[place]
+    assert standing(a) == Standing("fits")
+    a.start()
+    assert a.shipped()
+    assert not a.engine.log_after(0, 1)
+    assert the_log(tmp_path) == a.engine.rows
+    a.stop()
+
+
+def test_a_copied_disk(tmp_path: Path) -> None:
+    """Both have the same unshipped rows: they are shipped once, whoever starts. Then the other is behind, or diverged if it went on."""
+    a, b = Machine(tmp_path, "a"), Machine(tmp_path, "b")
+    a.start()
+    a.write(b"1")
+    assert a.shipped()
+    a.stop()
+    a.engine.write(b"2", b"3")
+    a.copy_to(b)
+    b.start()
+    assert b.shipped()
+    b.stop()
+    assert standing(a) == Standing("fits")
+    a.engine.write(b"4")
+    assert standing(a) == Standing("fits")
+    a.start()
+    assert a.shipped()
+    a.stop()
+    assert the_log(tmp_path) == a.engine.rows
+    b.engine.write(b"b")
+    found = standing(b)
+    assert found.kind == "diverged"
+    assert "row 4 of this disk is not the one in the bucket: another writer (a-" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (b"x", b"y"),
+        (b"x" * 100_000, b"y"),
+        (b"x", b"y" * 100_000),
+        (b"x" * 10_000_000, b"y"),
+    ],
+    ids=["alike", "larger here", "larger there", "much larger here"],
+)
+@pytest.mark.parametrize("same_before", [0, 1, 5])
+def test_mismatching_rows(tmp_path: Path, ours: bytes, theirs: bytes, same_before: int) -> None:
+    """Of any size, and behind rows that are equal: diverged, and never replayed or released."""
+    a, b = Machine(tmp_path, "a"), Machine(tmp_path, "b")
+    a.start()
+    a.stop()
+    a.engine.write(*[b"same"] * same_before)
+    a.copy_to(b)
+    a.engine.write(ours, b"more")
+    b.engine.write(theirs, b"more", b"and more")
+    b.start()
+    assert b.shipped()
+    b.stop()
+    assert standing(a).kind == "diverged"
+    mark = read_mark(a.live)
+    assert mark is not None
+    with pytest.raises(Diverged) as caught:
+        catch_up(a.prefix, mark, a.engine)
+    assert caught.value.sequence == same_before + 1
+    assert [row.data for row in a.engine.rows[-2:]] == [ours, b"more"]
+    a.start()
+    assert a.engine.rows == b.engine.rows
+    (kept,) = a.directory.glob("*.fenced-*.log")
+    assert kept.name.startswith(f"1-{same_before + 2}.fenced-")
+    a.stop()
+
+
+def test_a_row_of_another_time(tmp_path: Path) -> None:
+    """The same bytes committed at another moment are another request."""
+    a = stopped(tmp_path, "a", b"1")
+    mark = read_mark(a.live)
+    assert mark is not None
+    back = msgspec.structs.replace(mark, log=EMPTY_LOG)
+    rows = [Row(1, 5, b"1")]
+    with pytest.raises(Diverged):
+        list(matching(a.prefix, back, MemoryJournal(rows, rows)))
+
+
+def test_a_pruned_log(tmp_path: Path) -> None:
+    """A disk that needs what was pruned is restored; one with rows of its own keeps them in a file."""
+    a = stopped(tmp_path, "a", b"1")
+    b = stopped(tmp_path, "b", b"2", objects=3)
+    b.start()
+    b.checkpoint()
+    b.stop()
+    prune(tmp_path)
+    assert standing(a).kind == "pruned"
+    mark = read_mark(a.live)
+    assert mark is not None
+    a.bucket.delete(log_key(mark.lineage, mark.log.number))
+    assert standing(a).kind == "pruned"
+    c = Machine(tmp_path, "c")
+    a.copy_to(c)
+    c.engine.write(b"own")
+    assert standing(c).kind == "diverged"
+    for machine in (a, c):
+        machine.start()
+        assert machine.engine.rows == b.engine.rows
+        machine.stop()
+    assert [path.name.split(".")[0] for path in c.directory.glob("*.log")] == ["2-2"]
+    assert not list(a.directory.glob("*.log"))
+
+
+def test_a_rewritten_log(tmp_path: Path) -> None:
+    """The object that this disk shipped has another digest, or is gone although nothing was pruned."""
+    a = stopped(tmp_path, "a", b"1", b"2")
+    mark = read_mark(a.live)
+    assert mark is not None
+    other = msgspec.structs.replace(mark.log, digest="d" * 64)
+    newest = a.prefix.newest()
+    assert newest is not None
+    found = compare(a.prefix, newest, msgspec.structs.replace(mark, log=other), a.engine)
+    assert found.kind == "rewritten"
+    assert found.detail.startswith(f"log object {mark.log.number} ends with {mark.log.digest[:16]}")
+    a.bucket.delete(log_key(mark.lineage, mark.log.number))
+    assert standing(a).kind == "rewritten"
+
+
+@pytest.mark.parametrize("damage", ["bytes", "short", "empty", "foreign"])
+def test_a_damaged_log(tmp_path: Path, damage: str) -> None:
+    """Is Corrupt, whatever this disk has; nothing of it is replayed."""
+    a = stopped(tmp_path, "a", b"1")
+    b = stopped(tmp_path, "b", b"2")
+    mark = read_mark(a.live)
+    assert mark is not None
+    key = log_key(mark.lineage, mark.log.number + 2)
+    body = a.bucket.get(key)
+    changed = {"bytes": body[:-40] + b"?" + body[-39:], "short": body[:-1], "empty": b"", "foreign": a.bucket.get(log_key(mark.lineage, 1))}
+    a.bucket.replace(key, changed[damage])
+    with pytest.raises(Corrupt):
+        standing(a)
+    with pytest.raises(Corrupt):
+        a.claim()
+    assert len(a.engine.rows) == 1
+    assert b.engine.sequence == 2
+
+
+def test_a_long_log(tmp_path: Path) -> None:
+    """Objects are fetched ahead and come in order; a restore from nothing gets all of them."""
+    a = Machine(tmp_path, "a")
+    a.start()
+    for number in range(100):
+        a.write(b"%d" % number)
+        assert a.shipped()
+    a.stop()
+    b = Machine(tmp_path, "b")
+    b.claim()
+    assert b.engine.rows == a.engine.rows
+    assert b.mark is not None
+    assert b.mark.log.number == 102
+
+
+def test_a_start_that_died_while_replaying(tmp_path: Path) -> None:
+    """What was replayed has no rows in the log of this disk; the mark is old. The next start goes on from there."""
+    a = stopped(tmp_path, "a", b"1")
+    b = stopped(tmp_path, "b", b"2", objects=3)
+    dying_at("claim.replayed", a.claim)
+    a.kill()
+    assert a.engine.rows == b.engine.rows
+    assert not a.engine.log_after(0, 1)
+    assert standing(a) == Standing("fits")
+    a.start()
+    a.write(b"3")
+    assert a.shipped()
+    assert the_log(tmp_path) == a.engine.rows
+    a.stop()
