@@ -11,9 +11,19 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from service.machine import memory_limit_bytes, processors
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -28,6 +38,8 @@ EVENTS = "tidepool_engine_events"
 STATE = "tidepool_state"
 BUCKET_SECONDS = "tidepool_bucket_seconds"
 MEMORY = "tidepool_memory_bytes"
+MEMORY_LIMIT = "tidepool_memory_limit_bytes"
+PROCESSORS = "tidepool_processors"
 ENGINE_PREFIX = "tidepool_engine_"
 PREFIX = "tidepool_"
 
@@ -68,6 +80,7 @@ SNAPSHOT_GAUGES = {
     "snapshot_lag_seconds": "Age of the oldest write that is not in the bucket.",
     "snapshot_lag_rows": "Writes that are not in the bucket.",
     "snapshot_backlog_bytes": "Bytes of writes that are not in the bucket.",
+    "snapshot_base_sequence": "Number of the last write that the newest checkpoint holds.",
     "snapshot_generation": "Number of the newest manifest.",
     "snapshot_epoch": "How many processes have owned the bucket's data so far.",
     "snapshot_unsafe_store": "1 when the store does not keep what it promises and is used all the same.",
@@ -114,6 +127,7 @@ class Metrics:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation here
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._requests = Counter(REQUESTS, "Requests that were answered.", ["method", "route", "status"], registry=self.registry)
         self._seconds = Histogram(
             REQUEST_SECONDS,
@@ -192,6 +206,8 @@ class _Observed(Collector):
         yield _labelled(STATE, "1 for the state of the process, 0 for the others.", "state", {name: name == state for name in STATES})
         yield _labelled(LANE_DEPTH, "Requests that wait or run in a lane.", "lane", self._lanes())
         yield _labelled(MEMORY, "Memory of the process by kind.", "kind", memory())
+        yield GaugeMetricFamily(MEMORY_LIMIT, "Memory above which the process is killed.", memory_limit_bytes())
+        yield GaugeMetricFamily(PROCESSORS, "Processors that the process may use.", processors())
         yield from _plain(ENGINE_PREFIX, self._engine(), ENGINE_GAUGES, ENGINE_COUNTERS)
         figures = {name: value for name, value in self._snapshots().items() if value is not None}
         yield from _plain(PREFIX, figures, SNAPSHOT_GAUGES, SNAPSHOT_COUNTERS)

@@ -29,7 +29,8 @@ API = {
 LOWER = {
     "service.settings": {"msgspec"},
     "service.logs": {"msgspec"},
-    "service.telemetry": {"prometheus_client"},
+    "service.machine": set(),
+    "service.telemetry": {"prometheus_client", "service.machine"},
     "service.lanes": {"service.engine"},
 }
 ONE_IMPORTER = {

@@ -46,6 +46,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_lag_seconds: float | None = None
     snapshot_lag_rows: int | None = None
     snapshot_backlog_bytes: int | None = None
+    snapshot_base_sequence: int | None = None
     snapshot_generation: int | None = None
     snapshot_epoch: int | None = None
     snapshot_unsafe_store: int | None = None
@@ -118,6 +119,7 @@ def _checkpoints(running: Running) -> dict[str, object]:
     newest, done = running.keeper.newest, running.keeper.checkpoints
     return {
         "snapshot_last_success_timestamp_seconds": _made_s(newest),
+        "snapshot_base_sequence": newest.base_sequence,
         "snapshot_generation": newest.generation,
         "snapshot_duration_seconds": done.last_seconds,
         "snapshot_uploads": {"ok": done.done, "failed": done.failed},
