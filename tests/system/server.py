@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -30,15 +30,13 @@ class Server:
     """One data directory and the process that serves it. `settings` are names without prefix: `Server(path, SEGMENT_CODES=64)`.
 
     The log stands beside the directory and keeps growing over restarts. `environment` (variables under their own names) and
-    `arguments` (of `serve`) may be changed between two starts.
+    `arguments` (of `serve`) may be set before a start.
     """
 
-    def __init__(
-        self, directory: Path, *, environment: Mapping[str, str] | None = None, arguments: Sequence[str] = (), **settings: object
-    ) -> None:
+    def __init__(self, directory: Path, **settings: object) -> None:
         self.directory = directory
-        self.environment = dict(environment or {})
-        self.arguments = list(arguments)
+        self.environment: dict[str, str] = {}
+        self.arguments: list[str] = []
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
         self.process: subprocess.Popen[bytes]

@@ -136,7 +136,9 @@ def test_the_whole_way_back(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"SNAPSHOT_URL": estate.bucket.as_uri()}
     code, words = start_in_vain(Server(first, **settings))
     assert (code, "they are not the same index" in words) == (REFUSED, True)
-    with Server(first, **settings, arguments=["--adopt-local"]) as adopted:
+    adopted = Server(first, **settings)
+    adopted.arguments = ["--adopt-local"]
+    with adopted:
         require_entries(adopted, [new_entry(number) for number in (1, 2, 3)])
         assert adopted.stop() == 0
     listed = run(estate, "list", "--json").json
