@@ -49,8 +49,12 @@ class Estate:
         return [*self.shipped, *self.late]
 
     def server(self, **settings: Any) -> Server:
+        """`environment` and `arguments` among the settings are those of `Server`."""
         self.root.mkdir(parents=True, exist_ok=True)
-        return Server(self.data, **{"SNAPSHOT_URL": self.bucket.as_uri(), **QUICK, **settings})
+        environment, arguments = settings.pop("environment", {}), settings.pop("arguments", [])
+        server = Server(self.data, **{"SNAPSHOT_URL": self.bucket.as_uri(), **QUICK, **settings})
+        server.environment, server.arguments = dict(environment), list(arguments)
+        return server
 
     def copy(self, root: Path) -> Estate:
         """As it stands now. Nobody may be serving it."""
