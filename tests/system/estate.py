@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from service.boot.trust import MEMORY, Trusted
 from snapshots.directory import DirectoryBucket
 from snapshots.fetch import Progress
 from snapshots.paths import log_folder, parse_log_key
@@ -55,6 +58,11 @@ class Estate:
         server = Server(self.data, **{"SNAPSHOT_URL": self.bucket.as_uri(), **QUICK, **settings})
         server.environment, server.arguments = dict(environment), list(arguments)
         return server
+
+    def trust(self, url: str) -> None:
+        """The store was tried lately: a start does without the races, which take seconds on a store in Python."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        (self.data / MEMORY).write_bytes(msgspec.json.encode(Trusted(url, time.time())))
 
     def copy(self, root: Path) -> Estate:
         """As it stands now. Nobody may be serving it."""

@@ -133,6 +133,7 @@ def test_a_bad_store_costs_nothing(tmp_path: Path, kind: str, seconds: float) ->
     with moto_store() if kind == "moto" else ceph_store() as behind, faulty_store(behind) as faulty:
         chaos = Chaos(faulty, 1, SHARE, slow=seconds > 60)
         url = behind.url
+        estate.trust(url)
         with estate.server(SNAPSHOT_URL=url, SNAPSHOT_MISSING="create", environment=faulty.store.environment) as server:
             storm = Storm(server)
             chaos.on = True
@@ -168,9 +169,11 @@ def test_a_store_that_is_away_for_long(tmp_path: Path) -> None:
     estate = Estate(tmp_path)
     with moto_store() as behind, faulty_store(behind) as faulty:
         url = behind.url
+        estate.trust(url)
         settings = {"SNAPSHOT_URL": url, "SNAPSHOT_MISSING": "create", "LOG_BACKLOG_BYTES": BACKLOG_BYTES}
         with estate.server(**settings, environment=faulty.store.environment) as server, Client(server.port) as client:
             client.create_index(INDEX)
+            wait_until(lambda: lag_rows(client) == 0, 60, "the index to be shipped")
             for method in METHODS:
                 faulty.always(method, reset)
             rng = random.Random(4)
@@ -191,7 +194,7 @@ def test_a_store_that_is_away_for_long(tmp_path: Path) -> None:
             require_entries(server, written)
             for method in METHODS:
                 faulty.always(method, pass_on)
-            wait_until(lambda: client.send("GET", "/snapshots/status").body["lag_rows"] == 0, 60, "the backlog to be shipped")
+            wait_until(lambda: lag_rows(client) == 0, 60, "the backlog to be shipped")
             assert client.add(INDEX, [unique_entry(rng, iscc_id(len(written)))]).status == 201
             with Client(server.port, headers=REMOTE) as remote:
                 assert remote.delete(INDEX, iscc_id(len(written))).status == 204
@@ -200,12 +203,17 @@ def test_a_store_that_is_away_for_long(tmp_path: Path) -> None:
             require_entries(server, written)
 
 
+def lag_rows(client: Client) -> int:
+    return int(client.send("GET", "/snapshots/status").body["lag_rows"])
+
+
 def test_a_bucket_that_cannot_be_reached_at_the_start(tmp_path: Path) -> None:
     """With data: searches are answered, writes are not until the bucket answers and is claimed. Without, or when told so: exit 6."""
     estate = Estate(tmp_path)
     entry = unique_entry(random.Random(1), iscc_id(1))
     with moto_store() as behind, faulty_store(behind) as faulty:
         url = behind.url
+        estate.trust(url)
         settings = {"SNAPSHOT_URL": url, "environment": faulty.store.environment}
         with estate.server(**settings, SNAPSHOT_MISSING="create") as server, Client(server.port, headers=REMOTE) as client:
             client.create_index(INDEX)
@@ -236,7 +244,8 @@ def test_a_bucket_that_cannot_be_reached_at_the_start(tmp_path: Path) -> None:
         finally:
             for each in servers:
                 each.end()
-        with estate.without_disk().server(**settings) as server:
+        estate.without_disk().trust(url)
+        with estate.server(**settings) as server:
             require_entries(server, [])
 
 
@@ -245,7 +254,9 @@ def test_a_warm_start_downloads_nothing(tmp_path: Path) -> None:
     estate = Estate(tmp_path)
     with moto_store() as behind, faulty_store(behind) as faulty:
         counted = Counted(faulty)
-        settings = {"SNAPSHOT_URL": behind.url, "SNAPSHOT_MISSING": "create", "environment": faulty.store.environment}
+        url = behind.url
+        estate.trust(url)
+        settings = {"SNAPSHOT_URL": url, "SNAPSHOT_MISSING": "create", "environment": faulty.store.environment}
         with estate.server(**settings) as server, Client(server.port, headers=REMOTE) as client:
             client.create_index(INDEX)
             entries = [unique_entry(random.Random(at), iscc_id(at)) for at in range(20)]

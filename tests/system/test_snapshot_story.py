@@ -132,7 +132,9 @@ def test_a_restore_tells_how_far_it_is(tmp_path: Path) -> None:
 
     with moto_store() as behind, faulty_store(behind) as faulty:
         Counted(faulty, hold)
-        settings = {"SNAPSHOT_URL": behind.url, "SNAPSHOT_MISSING": "create", "environment": faulty.store.environment}
+        url = behind.url
+        estate.trust(url)
+        settings = {"SNAPSHOT_URL": url, "SNAPSHOT_MISSING": "create", "environment": faulty.store.environment}
         entries = [new_entry(number) for number in range(20)]
         with estate.server(**settings) as server, Client(server.port, headers=REMOTE) as client:
             client.create_index(INDEX)
@@ -140,7 +142,7 @@ def test_a_restore_tells_how_far_it_is(tmp_path: Path) -> None:
             size = checkpoint(client)["bytes"]
             server.kill()
         gate.clear()
-        server = estate.without_disk().server(**settings)
+        server = estate.without_live().server(**settings)
         server.start()
         try:
             with Client(server.port) as client:
