@@ -13,6 +13,10 @@ class Refused(SnapshotError):
     """The bucket refuses us or cannot be used (credentials, no such bucket, a setting): an operator must put it right."""
 
 
+class LocalFault(Refused):
+    """The local disk cannot be written or read for another reason than room."""
+
+
 class Missing(SnapshotError):
     """No such object."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from snapshots.errors import NoRoom, Refused
+from snapshots.errors import LocalFault, NoRoom
 
 TEMPORARY = ".tmp"
 READ_BYTES = 1 << 20
@@ -66,4 +66,4 @@ def local_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise NoRoom(f"cannot write {path}: {error.strerror}; free space on the disk") from error
-        raise Refused(f"cannot use {path}: {error.strerror}") from error
+        raise LocalFault(f"cannot use {path}: {error.strerror}") from error

@@ -15,7 +15,7 @@ from random import random
 import msgspec
 
 from snapshots.clock import Clock
-from snapshots.errors import Corrupt, Fenced, NoRoom, SnapshotError, Unreachable
+from snapshots.errors import Corrupt, Fenced, LocalFault, NoRoom, Refused, SnapshotError, Unreachable
 from snapshots.failpoints import reach
 from snapshots.log import Header, Place, freeze
 from snapshots.mark import Mark, write_mark
@@ -170,7 +170,9 @@ class Shipper:
         while (work := self._next()) is not None:
             try:
                 work()
-            except (Unreachable, NoRoom) as error:  # both pass, and what was begun is done again
+            except LocalFault:
+                raise
+            except (Unreachable, NoRoom, Refused) as error:  # all can pass, also wrong credentials, and what was begun is done again
                 self._settle_trouble(error)
                 self.figures.failures += 1
                 self._report("shipping failed, trying again", {"error": str(error), "retry_s": round(pause, 1)})

@@ -6,11 +6,13 @@ import logging
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from service.boot.drill import Drilled, drill
+from service.boot.jobs import Job
 from service.boot.keeper import Keeper
 from service.engine.options import Options
 from service.logs import event
@@ -27,6 +29,9 @@ STATE = "chores.json"
 PRUNE_S = 3600.0
 PRUNE_IDLE_S = 86_400.0
 VERIFY_SHARE = 0.01
+TURN_S = 60.0
+"""How often is asked what is due."""
+RETRY_S = 600.0
 HEARTBEAT_S = 60.0
 HEARTBEAT_LAG_S = 60.0
 HEARTBEAT_TIMEOUT_S = 10.0
@@ -62,7 +67,7 @@ class Done(msgspec.Struct):
 
 
 class Chores:
-    """Lives from the claim to the stop. `turn` is called by the schedule, `drill` also when somebody asks for one."""
+    """Lives from the claim to the stop. `jobs` are for the schedule; `drill` is also called when somebody asks for one."""
 
     def __init__(self, keeper: Keeper, directory: Path, opts: Options, schedule: Schedule, report: Report) -> None:
         self._keeper = keeper
@@ -71,21 +76,31 @@ class Chores:
         self._schedule = schedule
         self._report = report
         self._path = directory / STATE
-        self._heard_at = 0.0
+        self._begun_at: dict[str, float] = {}
         self._drilling = threading.Lock()
         self.done = self._read()
 
-    def turn(self) -> None:
-        """Everything that is due."""
+    def jobs(self) -> list[Job]:
+        """Each for itself: one that fails keeps no other from its turn."""
+        return [
+            Job("heartbeat", HEARTBEAT_S if self._schedule.heartbeat_url else 0, self.beat),
+            Job("prune", TURN_S, lambda: self._when_due("prune", self._is_prune_due, self.prune)),
+            Job("verify", TURN_S, lambda: self._when_due("verify", self._is_verify_due, self.verify)),
+            Job("drill", TURN_S, lambda: self._when_due("drill", self._is_drill_due, self.drill)),
+        ]
+
+    def _when_due(self, name: str, is_due: Callable[[float], bool], work: Callable[[], object]) -> None:
+        """What failed is left alone for a while: a bucket in trouble must not be asked for the same every minute."""
         now = time.time()
-        if self._schedule.heartbeat_url and now >= self._heard_at + HEARTBEAT_S:
-            self._beat()
-        if self._is_prune_due(now):
-            self.prune()
-        if self._schedule.verify_s and now >= self.done.verified_at + self._schedule.verify_s:
-            self.verify()
-        if self._schedule.drill_s and now >= self.done.drilled_at + self._schedule.drill_s and not self.drilling:
-            self.drill()
+        if is_due(now) and now >= self._begun_at.get(name, 0.0) + RETRY_S:
+            self._begun_at[name] = now
+            work()
+
+    def _is_verify_due(self, now: float) -> bool:
+        return bool(self._schedule.verify_s) and now >= self.done.verified_at + self._schedule.verify_s
+
+    def _is_drill_due(self, now: float) -> bool:
+        return bool(self._schedule.drill_s) and now >= self.done.drilled_at + self._schedule.drill_s and not self.drilling
 
     def prune(self) -> None:
         """Drops what the retention does not ask for. Between checkpoints, so that no manifest is made of what is being deleted."""
@@ -156,12 +171,11 @@ class Chores:
         changed = self._keeper.newest.generation != self.done.pruned_generation
         return spent > PRUNE_IDLE_S or (changed and spent > PRUNE_S)
 
-    def _beat(self) -> None:
+    def beat(self) -> None:
         """Only while the bucket has everything, or nearly: silence is the alarm."""
         if self._keeper.shipper.trouble is None and self._keeper.lag_s() < HEARTBEAT_LAG_S:
-            self._heard_at = time.time()
             with urllib.request.urlopen(self._schedule.heartbeat_url, timeout=HEARTBEAT_TIMEOUT_S):  # noqa: S310 - http or https, by the settings
-                self.done.heartbeat_at = self._heard_at
+                self.done.heartbeat_at = time.time()
 
     def _read(self) -> Done:
         """What an earlier process found. A file that cannot be read only means that everything is due."""

@@ -110,7 +110,7 @@ def _shipping(running: Running) -> dict[str, object]:
         "snapshot_errors": {
             "ship": shipped.failures,
             "checkpoint": keeper.checkpoints.failed,
-            "chores": running.jobs.failures.get("chores", 0),
+            **{name: count for name, count in running.jobs.failures.items() if name != "checkpoint"},
         },
     }
 

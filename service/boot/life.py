@@ -64,8 +64,6 @@ FATAL_EVENT = "fatal"
 CLAIM_AGAIN_S = 5.0
 ENGINE_CLOSE_S = 2.0
 """Kept of the time for closing."""
-CHORES_S = 60.0
-"""How often is asked what is due."""
 SHIPPED_PATIENCE_S = 30.0
 """So long a write with `durability=remote` waits for the bucket."""
 
@@ -286,7 +284,7 @@ class Boot:
         self._jobs = Jobs(
             [
                 Job("checkpoint", self._settings.snapshot_interval, keeper.checkpoint_if_due),
-                Job("chores", CHORES_S, self._chores.turn),
+                *self._chores.jobs(),
             ]
         )
         keeper.start()

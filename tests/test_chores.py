@@ -1,0 +1,126 @@
+"""What is done on a schedule: when it is due, what a failure does to the others, the sign of life."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from service.boot.chores import Chores, Schedule
+from service.boot.commands.owning import Owned, owned
+from service.boot.commands.told import opened_prefix
+from service.boot.jobs import Job
+from service.boot.life import options
+from service.engine.files import DirectoryLock
+from service.engine.requests import CreateIndex
+from snapshots.paths import MANIFESTS, blob_key
+from tests.commanding import Place
+from tests.system.server import wait_until
+
+ALWAYS = 1e-9
+NEVER = 0.0
+
+
+@contextmanager
+def chores(place: Place, schedule: Schedule) -> Iterator[tuple[Owned, Chores]]:
+    """The owner of a prefix, with chores on this schedule."""
+    place.directory.mkdir(exist_ok=True)
+    with (
+        opened_prefix(place.settings, make=True) as prefix,
+        DirectoryLock(place.directory) as lock,
+        owned(place.settings, prefix, lock) as found,
+    ):
+        yield found, Chores(found.keeper, place.directory, options(place.settings), schedule, lambda *_: None)
+
+
+def job(of: Chores, name: str) -> Job:
+    return next(each for each in of.jobs() if each.name == name)
+
+
+@contextmanager
+def listener() -> Iterator[tuple[str, list[str]]]:
+    """A server that writes down what it is asked for."""
+    heard: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append(self.path)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the library
+            """Quiet."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/alive", heard
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_the_sign_of_life_stops_when_the_bucket_is_in_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is sent while the bucket has everything, and not while shipping fails."""
+    place = Place(tmp_path, monkeypatch, LOG_INTERVAL=0.05)
+    with listener() as (url, heard), chores(place, Schedule(NEVER, NEVER, url)) as (found, done):
+        job(done, "heartbeat").run()
+        assert heard == ["/alive"]
+        place.bucket.rename(place.bucket.with_name("away"))
+        found.engine.commit([CreateIndex("new")])
+        try:
+            wait_until(lambda: found.keeper.shipper.trouble is not None or found.keeper.lag_s() > 0, 10, "trouble")
+            monkeypatch.setattr("service.boot.chores.HEARTBEAT_LAG_S", 0.0)
+            job(done, "heartbeat").run()
+        finally:
+            place.bucket.with_name("away").rename(place.bucket)
+        assert heard == ["/alive"]
+
+
+def test_damage_is_counted_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blob that is gone is found by the next check, and by the next drill; both results outlive the process."""
+    place = Place(tmp_path, monkeypatch)
+    with chores(place, Schedule(ALWAYS, ALWAYS, "")) as (found, done):
+        found.engine.commit([CreateIndex("a")])
+        manifest = found.keeper.checkpoint().manifest
+        job(done, "verify").run()
+        job(done, "drill").run()
+        assert (done.done.verify_failures, done.done.drill_failures) == (0, 0)
+        (place.bucket / blob_key(manifest.files[0].pieces[0])).unlink()
+        done.verify()
+        done.drill()
+        again = Chores(found.keeper, place.directory, options(place.settings), Schedule(NEVER, NEVER, ""), lambda *_: None)
+    assert (again.done.verify_failures, again.done.drill_failures) == (1, 1)
+    assert manifest.files[0].pieces[0] in again.done.verify_problems[0]
+    assert again.done.drilled is not None
+    assert manifest.files[0].pieces[0] in again.done.drilled.problems[0]
+
+
+def test_one_failure_keeps_no_other_from_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manifest that cannot be read stops pruning for a while; checks go on and tell of it."""
+    place = Place(tmp_path, monkeypatch)
+    with chores(place, Schedule(ALWAYS, NEVER, "")) as (found, done):
+        found.engine.commit([CreateIndex("a")])
+        found.keeper.checkpoint()
+        next((place.bucket / MANIFESTS).iterdir()).write_bytes(b"torn")
+        monkeypatch.setattr("service.boot.chores.PRUNE_S", -1.0)
+        done.done.pruned_generation = 0
+        with pytest.raises(Exception, match="manifest"):
+            job(done, "prune").run()
+        job(done, "prune").run()  # not again so soon
+        job(done, "verify").run()
+        assert any("manifests/" in problem for problem in done.done.verify_problems)
+
+
+def test_nothing_is_due_at_a_first_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first check comes after its interval, and an index that nobody changes is not looked at."""
+    place = Place(tmp_path, monkeypatch)
+    with chores(place, Schedule(3600, 3600, "")) as (_, done):
+        for each in done.jobs():
+            each.run() if each.interval_s else None
+        assert (done.done.verified_generation, done.done.drilled) == (0, None)
