@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -201,8 +202,8 @@ def searching(folder: Path, _: Store, arguments: argparse.Namespace) -> list[Fig
         queries = [{"units": asset["units"]} for asset in next(corpus.batches(500))]
         quiet, busy = [], []
         for _ in range(3):
-            quiet += _search_times(server, queries, arguments.search_seconds, lambda: None)
-            busy += _search_times(server, queries, arguments.search_seconds, lambda: server.post("/snapshots", {}))
+            quiet += _times(partial(_search, server, queries), arguments.search_seconds, lambda: None)
+            busy += _times(partial(_search, server, queries), arguments.search_seconds, lambda: server.post("/snapshots", {}))
     finally:
         server.end()
     quiet_ms, busy_ms = float(np.percentile(quiet, 99)) * 1000, float(np.percentile(busy, 99)) * 1000
@@ -210,6 +211,33 @@ def searching(folder: Path, _: Store, arguments: argparse.Namespace) -> list[Fig
         Figure("search p99", quiet_ms, "ms"),
         Figure("search p99 during checkpoints", busy_ms, "ms"),
         Figure("the same as a ratio", busy_ms / quiet_ms, "", 1.5),
+    ]
+
+
+def writing(folder: Path, _: Store, arguments: argparse.Namespace) -> list[Figure]:
+    """Writes while checkpoints are made into a directory, one after the other, and what the disk needs beside the data."""
+    server = Tidepool(folder, {})
+    corpus = Corpus(5, clusters=arguments.assets // 20, per_cluster=20)
+    try:
+        server.restart()
+        server.post("/indexes", {"name": "busy"})
+        for batch in corpus.batches(1000):
+            server.add("busy", batch)
+        batches = list(Corpus(6, clusters=500, per_cluster=20).batches(10))
+        quiet, busy = [], []
+        for _ in range(3):
+            quiet += _times(lambda number: server.add("busy", batches[number % len(batches)]), arguments.search_seconds, lambda: None)
+            busy += _times(
+                lambda number: server.add("busy", batches[number % len(batches)]),
+                arguments.search_seconds,
+                lambda: server.post("/snapshots", {}),
+            )
+    finally:
+        server.end()
+    quiet_ms, busy_ms = float(np.percentile(quiet, 99)) * 1000, float(np.percentile(busy, 99)) * 1000
+    return [
+        Figure("write p99", quiet_ms, "ms"),
+        Figure("write p99 during checkpoints", busy_ms, "ms", quiet_ms + 10),
     ]
 
 
@@ -272,7 +300,12 @@ def _download_rate(url: str, store: Store) -> float:
     return rate
 
 
-def _search_times(server: Tidepool, queries: list[object], seconds: float, beside: Callable[[], object]) -> list[float]:
+def _search(server: Tidepool, queries: list[object], number: int) -> None:
+    server.post("/indexes/busy/search?limit=10", queries[number % len(queries)])
+
+
+def _times(work: Callable[[int], None], seconds: float, beside: Callable[[], object]) -> list[float]:
+    """How long each call took, while something else is repeated beside it."""
     stop = threading.Event()
 
     def repeat() -> None:
@@ -282,11 +315,11 @@ def _search_times(server: Tidepool, queries: list[object], seconds: float, besid
 
     worker = threading.Thread(target=repeat)
     worker.start()
-    times = []
+    times: list[float] = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         started = time.perf_counter()
-        server.post("/indexes/busy/search?limit=10", queries[len(times) % len(queries)])
+        work(len(times))
         times.append(time.perf_counter() - started)
     stop.set()
     worker.join()
@@ -300,6 +333,7 @@ PARTS: dict[str, Callable[[Path, Store, argparse.Namespace], list[Figure]]] = {
     "restore": restore,
     "cold": cold,
     "searching": searching,
+    "writing": writing,
     "idle": idle,
 }
 

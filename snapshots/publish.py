@@ -5,7 +5,9 @@ Everything that a manifest names is in the bucket before the manifest is created
 
 from __future__ import annotations
 
+import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +27,7 @@ from snapshots.paths import blob_key
 from snapshots.prefix import Prefix
 
 UPLOADS = 4
+NICE = 10
 YOUNG_S = 12 * 3600
 """A blob that was there already and is older is written again: a sweep spares what is young."""
 
@@ -90,15 +93,17 @@ def publish(
     watch = Stopwatch()
     try:
         behind = log_end()  # before the copy: the copy has at least these rows
-        copy = source.export(folder)
-        watch.lap("copy")
-        reach("publish.copied")
-        files = _cut(folder, copy.files)
-        watch.lap("hash")
-        reach("publish.hashed")
-        known = newest.pieces if newest is not None else set()
-        uploaded = _upload(prefix.bucket, folder, files, known)
-        watch.lap("upload")
+        with ThreadPoolExecutor(UPLOADS, thread_name_prefix="checkpoint", initializer=_yield_to_others) as pool:
+            copy = pool.submit(source.export, folder).result()
+            watch.lap("copy")
+            reach("publish.copied")
+            files = pool.submit(_cut, folder, copy.files).result()
+            watch.lap("hash")
+            reach("publish.hashed")
+            known = newest.pieces if newest is not None else set()
+            sealed = {file.path for file in copy.files if file.sha256 is not None}
+            uploaded = _upload(pool, prefix.bucket, folder, files, known, sealed)
+            watch.lap("upload")
         reach("publish.uploaded")
         wait_shipped(copy.sequence)
         manifest = _create(prefix, newest.generation + 1 if newest is not None else 1, _manifest(source, owner, copy, behind, files))
@@ -109,6 +114,11 @@ def publish(
         return Published(manifest, uploaded, manifest.bytes - uploaded, watch.laps)
     finally:
         clear(folder)
+
+
+def _yield_to_others() -> None:
+    """The threads that copy, hash and send: searches and writes come first."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 def _manifest(source: Source, owner: Owner, copy: Copy, behind: Place, files: list[File]) -> Manifest:
@@ -177,32 +187,33 @@ class _Piece(msgspec.Struct, frozen=True):
     path: Path
     start: int
     length: int
+    sealed: bool
+    """The digest may be of the day on which the file was sealed."""
 
 
-def _upload(bucket: Bucket, folder: Path, files: Sequence[File], known: set[str]) -> int:
+def _upload(pool: ThreadPoolExecutor, bucket: Bucket, folder: Path, files: Sequence[File], known: set[str], sealed: set[str]) -> int:
     """Bytes that were sent."""
     wanted: dict[str, _Piece] = {}
     for file in files:
         for number, digest in enumerate(file.pieces):
             start = number * file.piece_bytes
             if digest not in known:
-                wanted[digest] = _Piece(digest, folder / file.path, start, min(file.piece_bytes, file.size - start))
-    with ThreadPoolExecutor(UPLOADS, thread_name_prefix="upload") as pool:
-        futures = [pool.submit(_upload_piece, bucket, piece) for piece in wanted.values()]
-        try:
-            return sum(future.result() for future in futures)
-        finally:
-            for future in futures:
-                future.cancel()
+                wanted[digest] = _Piece(digest, folder / file.path, start, min(file.piece_bytes, file.size - start), file.path in sealed)
+    futures = [pool.submit(_upload_piece, bucket, piece) for piece in wanted.values()]
+    try:
+        return sum(future.result() for future in futures)
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 def _upload_piece(bucket: Bucket, piece: _Piece) -> int:
-    """Hashed once more before it is sent: the digest may be of the day on which the file was sealed, and a blob is never wrong."""
+    """A sealed file is hashed once more before it is sent: a blob is never wrong."""
     key = blob_key(piece.digest)
     there = bucket.head(key)
     if there is not None and there.size == piece.length and time.time() - there.modified_s < YOUNG_S:
         return 0
-    found = digest_range(piece.path, piece.start, piece.length)
+    found = digest_range(piece.path, piece.start, piece.length) if piece.sealed else piece.digest
     if found != piece.digest:
         raise Corrupt(f"a file of the copy differs from its digest path={piece.path} expected={piece.digest} found={found}")
     bucket.put_file(key, piece.path, piece.start, piece.length)
