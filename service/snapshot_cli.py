@@ -188,6 +188,7 @@ def verify(manner: Manner, generation: int | None, sample: float, *, full: bool,
 @click.option("--at", "at_us", metavar="TIME", callback=_instant, help="As it was then, such as 2026-11-20T10:15:00Z.")
 @click.option("--sequence", type=click.IntRange(min=0), help="As it was after this request.")
 @click.option("--generation", type=GENERATION, help="Exactly as this generation was made.")
+@click.option("--replay", is_flag=True, help="With --generation: and replay the log behind it, to its end.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
 @click.option("--force", is_flag=True, help="Replace a target that is not empty.")
 @_manner
@@ -198,14 +199,17 @@ def restore(
     sequence: int | None,
     generation: int | None,
     *,
+    replay: bool,
     dry_run: bool,
     force: bool,
 ) -> None:
     if sum(each is not None for each in (at_us, sequence, generation)) > 1:
         raise click.UsageError("--at, --sequence and --generation exclude each other")
+    if replay and generation is None:
+        raise click.UsageError("--replay goes with --generation")
     from service.boot.commands import restoring
 
-    wanted = restoring.Moment(at_us, sequence, generation)
+    wanted = restoring.Moment(at_us, sequence, generation, replay)
     if dry_run:
         manner.tell(lambda settings: restoring.plan(settings, target, wanted, force=force))
     else:

@@ -90,15 +90,19 @@ def diff(before: Manifest, after: Manifest) -> Difference:
     )
 
 
-def restore_point(prefix: Prefix, *, at_us: int | None = None, sequence: int | None = None, generation: int | None = None) -> Point:
+def restore_point(
+    prefix: Prefix, *, at_us: int | None = None, sequence: int | None = None, generation: int | None = None, replay: bool = False
+) -> Point:
     """Where to begin for a time, for a sequence of the newest lineage, for an exact generation, or (without any) for the end of the log.
+
+    `replay`: the generation, and the whole log behind it. For when the files of a newer one are damaged.
 
     Raises Missing with what can be restored instead.
     """
     if sum(each is not None for each in (at_us, sequence, generation)) > 1:
         raise Refused("a time, a sequence or a generation can be restored: give one of them")
     if generation is not None:
-        return _exact(prefix, generation)
+        return _with_log(prefix, _exact(prefix, generation)) if replay else _exact(prefix, generation)
     manifests = read_manifests(prefix)
     if not manifests:
         raise Missing(f"{prefix.bucket.url} holds no snapshot")
@@ -141,6 +145,14 @@ def _exact(prefix: Prefix, generation: int) -> Point:
     if found.base_generation not in (0, *there) and generation != max(there, default=0):
         raise Missing(f"generation {generation} stands on the checkpoint {found.base_generation}, which was pruned")
     return Point(found, found.lineage)
+
+
+def _with_log(prefix: Prefix, point: Point) -> Point:
+    span = log_span(prefix, point.lineage)
+    if not span.goes_on(point.manifest.log):
+        raise Missing(f"the log behind generation {point.manifest.generation} was pruned: it can be restored only as it was made")
+    end = _end(prefix, point.manifest, span)
+    return msgspec.structs.replace(point, until_sequence=end) if end > point.manifest.base_sequence else point
 
 
 def _at_time(prefix: Prefix, manifests: Sequence[Manifest], at_us: int) -> Point:

@@ -62,6 +62,15 @@ def test_restore_a_generation(story: Story, tmp_path: Path) -> None:
     assert assets(tmp_path / "copy") == story.states[ROWS // 2]
 
 
+def test_restore_a_generation_and_its_log(story: Story, tmp_path: Path) -> None:
+    """From an earlier checkpoint to the end, past a newer one that may be damaged."""
+    ran = story.place.run("restore", "--target", tmp_path / "copy", "--generation", 1, "--replay", "--json")
+    assert (ran.code, ran.json["sequence"], ran.json["replayed"]) == (0, ROWS, ROWS)
+    assert assets(tmp_path / "copy") == story.states[ROWS]
+    alone = story.place.run("restore", "--target", tmp_path / "other", "--replay")
+    assert (alone.code, "--replay goes with --generation" in alone.err) == (2, True)
+
+
 def test_restore_what_is_not_there(story: Story, tmp_path: Path) -> None:
     """3, with what can be restored instead, and no trace of a target."""
     target = tmp_path / "copy"

@@ -154,6 +154,22 @@ def test_a_generation(maker: Maker, generation: int) -> None:
     assert restore_point(maker.prefix, generation=generation) == Point(maker.manifests[generation - 1], maker.lineage)
 
 
+@pytest.mark.parametrize(("generation", "until"), [(1, 4), (2, 4), (3, 4), (4, 4), (5, 4)])
+def test_a_generation_and_its_log(maker: Maker, generation: int, until: int) -> None:
+    """To the end of the log, whatever is wrong with the files of newer generations."""
+    maker.prefix.bucket.replace(manifest_key(5 if generation != 5 else 3), b"damaged")
+    found = restore_point(maker.prefix, generation=generation, replay=True)
+    assert (found.manifest.generation, found.until_sequence, found.until_us) == (generation, until, None)
+
+
+def test_a_generation_whose_log_is_gone(maker: Maker) -> None:
+    """It can be restored as it was made, and only so."""
+    assert maker.prefix.bucket.delete(log_key(maker.lineage, 5))
+    with pytest.raises(Missing, match="the log behind generation 2 was pruned: it can be restored only as it was made"):
+        restore_point(maker.prefix, generation=2, replay=True)
+    assert restore_point(maker.prefix, generation=2).until_sequence is None
+
+
 def test_a_generation_that_is_not_there(maker: Maker) -> None:
     (maker.root / manifest_key(3)).unlink()
     for generation, words in ((9, "no generation 9"), (3, "no generation 3"), (4, "stands on the checkpoint 3, which was pruned")):

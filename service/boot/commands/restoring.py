@@ -31,6 +31,8 @@ class Moment(msgspec.Struct, frozen=True):
     at_us: int | None = None
     sequence: int | None = None
     generation: int | None = None
+    replay: bool = False
+    """With a generation: and the log behind it."""
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +59,7 @@ def restore(settings: Settings, target: Path, wanted: Moment, watch: Watch, *, f
     target = target.expanduser().resolve()
     progress = Progress()
     with opened_prefix(settings) as prefix, watch(progress):
-        point = restore_point(prefix, at_us=wanted.at_us, sequence=wanted.sequence, generation=wanted.generation)
+        point = _point(prefix, wanted)
         _protect(settings, target)
         with DirectoryLock(target) if (target / LOCK).exists() else nullcontext():  # nobody opens what is about to be replaced
             found = restore_to(prefix, point, target, options(settings), progress, _ignore, force=force)
@@ -68,11 +70,15 @@ def plan(settings: Settings, target: Path, wanted: Moment, *, force: bool) -> To
     """The same questions, and nothing is changed."""
     target = target.expanduser().resolve()
     with opened_prefix(settings) as prefix:
-        point = restore_point(prefix, at_us=wanted.at_us, sequence=wanted.sequence, generation=wanted.generation)
+        point = _point(prefix, wanted)
         _protect(settings, target)
         require_possible(point, target, force=force)
         found = _planned(settings, prefix, point, target)
     return Told(found, _shown(found))
+
+
+def _point(prefix: Prefix, wanted: Moment) -> Point:
+    return restore_point(prefix, at_us=wanted.at_us, sequence=wanted.sequence, generation=wanted.generation, replay=wanted.replay)
 
 
 def _protect(settings: Settings, target: Path) -> None:
