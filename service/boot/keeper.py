@@ -103,10 +103,16 @@ class Keeper:
             return f"the bucket does not have the last writes ({self.shipper.trouble or 'it is slow'}): the next start ships them"
         if time.monotonic() < deadline:
             try:
-                self._prefix.update_hint(self._newest, self.shipper.mark.log.number, time.time_ns() // 1000)
+                self._update_hint()
             except SnapshotError as error:
                 logger.warning("the hint was not updated, which costs the next start a moment: %s", error)
         return ""
+
+    def _update_hint(self) -> None:
+        """Unless it is a new owner's: an owner that lost the prefix leaves everything as it is."""
+        hint = self._prefix.hint()
+        if hint is None or hint.generation <= self._newest.generation:
+            self._prefix.update_hint(self._newest, self.shipper.mark.log.number, time.time_ns() // 1000)
 
     def commit(self, requests: Sequence[Request]) -> list[Answer | EngineError]:
         """Raises Fenced before anything is written when somebody else owns the prefix."""

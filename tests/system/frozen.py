@@ -27,5 +27,8 @@ def thaw(server: Server) -> None:
 
 
 def is_frozen(process: int) -> bool:
-    states = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{process}/task").glob("*/stat")]
+    try:
+        states = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{process}/task").glob("*/stat")]
+    except (FileNotFoundError, ProcessLookupError):  # a thread ended meanwhile
+        return False
     return bool(states) and all(state == "T" for state in states)

@@ -97,7 +97,8 @@ def test_killed_while_shipping(settled: Estate, tmp_path: Path, place: str) -> N
     with armed(estate, place) as server:
         server.wait_ready()
         with Client(server.port) as local, Client(server.port, headers=REMOTE) as remote:
-            assert local.add(INDEX, [kept]).status == 201
+            with contextlib.suppress(Lost):  # shipping begins at the commit: it may be faster than the answer
+                assert local.add(INDEX, [kept]).status == 201
             with pytest.raises((Lost, Refused)):
                 remote.add(INDEX, [asked])
     require_all_back(estate, [asked], same=[kept], empty=[] if place == "ship.frozen" else [kept])

@@ -45,6 +45,8 @@ def run_story(directory: Path, paste: str, environment: Mapping[str, str]) -> st
     )
     try:
         return shell.communicate(timeout=PASTE_SECONDS)[0].decode()
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"the paste does not end: {(directory / 'story.log').read_text('utf-8', 'replace')[-3000:]}")
     finally:
         if shell.poll() is None:
             os.killpg(shell.pid, signal.SIGKILL)
