@@ -29,8 +29,9 @@ from service import __version__
 from service.app import create_app
 from service.boot.failing import arm_all
 from service.boot.life import EXIT_FAILED, Boot, End
+from service.configuration.rules import is_loopback
 from service.logs import event, logger, request_log
-from service.settings import Settings, is_loopback, process_failpoints
+from service.settings import Settings, process_failpoints
 from service.telemetry import Metrics
 
 OPENING_PATIENCE_S = 1.0
