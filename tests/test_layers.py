@@ -19,18 +19,19 @@ SNAPSHOTS = {"msgspec", "boto3", "botocore", "urllib3", "snapshots"}
 API = {
     "litestar",
     "msgspec",
-    "prometheus_client",
+    "redis",
     "service",
     "service.api",
     "service.engine",
     "service.lanes",
     "service.logs",
-    "service.telemetry",
+    "service.meter",
 }
 LOWER = {
     "service.settings": {"msgspec", "service.configuration"},
     "service.logs": {"msgspec"},
     "service.machine": set(),
+    "service.meter": {"service.telemetry"},
     "service.telemetry": {"prometheus_client", "service.machine"},
     "service.lanes": {"service.engine"},
 }
@@ -42,6 +43,8 @@ ONE_IMPORTER = {
     "botocore": {"snapshots.s3_client"},
     "click": {"service.cli", "service.snapshot_cli"},
     "apscheduler": {"service.boot.jobs"},
+    "redis": {"service.api.sharedstore"},
+    "prometheus_client": {"service.telemetry"},
 }
 
 

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -64,12 +65,22 @@ class Done(msgspec.Struct):
 class Chores:
     """Lives from the claim to the stop. `turn` is called by the schedule, `drill` also when somebody asks for one."""
 
-    def __init__(self, keeper: Keeper, directory: Path, opts: Options, schedule: Schedule, report: Report) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        directory: Path,
+        opts: Options,
+        schedule: Schedule,
+        report: Report,
+        is_short: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`is_short`: no drill begins by itself while the disk or the memory is."""
         self._keeper = keeper
         self._directory = directory
         self._options = opts
         self._schedule = schedule
         self._report = report
+        self._is_short = is_short
         self._path = directory / STATE
         self._heard_at = 0.0
         self._drilling = threading.Lock()
@@ -84,7 +95,7 @@ class Chores:
             self.prune()
         if self._schedule.verify_s and now >= self.done.verified_at + self._schedule.verify_s:
             self.verify()
-        if self._schedule.drill_s and now >= self.done.drilled_at + self._schedule.drill_s and not self.drilling:
+        if self._schedule.drill_s and now >= self.done.drilled_at + self._schedule.drill_s and not self.drilling and not self._is_short():
             self.drill()
 
     def prune(self) -> None:
