@@ -285,12 +285,12 @@ class Boot:
             policy(self._settings),
         )
         self._chores = Chores(keeper, directory, opts, schedule, self._note, self._shedding.is_short)
-        self._jobs = Jobs(
-            [
-                Job("checkpoint", self._settings.snapshot_interval, lambda: None if self._shedding.is_short() else keeper.checkpoint_if_due()),
-                *self._chores.jobs(),
-            ]
-        )
+
+        def checkpoint() -> None:
+            if not self._shedding.is_short():
+                keeper.checkpoint_if_due()
+
+        self._jobs = Jobs([Job("checkpoint", self._settings.snapshot_interval, checkpoint), *self._chores.jobs()])
         keeper.start()
         self._jobs.start()
         self._keeper = keeper
