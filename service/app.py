@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from litestar import Litestar
 from litestar.exceptions import MethodNotAllowedException
 from litestar.handlers import HTTPRouteHandler
-from litestar.types import ASGIApp
+from litestar.stores.base import Store
+from litestar.types import ASGIApp, Middleware
 
 from service.api import assets, health, indexes, search, snapshots, web
-from service.api.access import Access, Limits
+from service.api.access import Access, Limits, Switches
+from service.api.admission import Admission, Bounds
 from service.api.auth import key_guard
 from service.api.body import Bodies
 from service.api.cors import Cors
@@ -18,25 +21,41 @@ from service.api.errors import exception_handlers
 from service.api.reply import Reply
 from service.api.traffic import Traffic
 from service.logs import RequestLog
+from service.meter import Meter
 from service.settings import Settings
-from service.telemetry import Metrics
 
 
-def create_app(access: Access, metrics: Metrics, settings: Settings, log: RequestLog | None = None) -> ASGIApp:
+def create_app(access: Access, metrics: Meter, settings: Settings, log: RequestLog | None = None) -> ASGIApp:
     """An ASGI application without lifespan: the process around it opens and closes the engine."""
-    inner = create_router(access, limits(settings), settings.api_secret)
-    return Traffic(Cors(inner, settings.cors_origins), metrics, log)
+    limited, stores = _rate_limit(settings, metrics)
+    inner = create_router(access, limits(settings), settings.api_secret, Switches(settings.docs, settings.metrics), limited, stores)
+    admitted = Admission(inner, Bounds(settings.max_requests, settings.request_seconds))
+    return Traffic(Cors(admitted, settings.cors_origins), metrics, log, settings.max_requests)
 
 
-def create_router(access: Access, bounds: Limits, secret: str | None) -> Litestar:
+def create_router(
+    access: Access,
+    bounds: Limits,
+    secret: str | None,
+    switches: Switches = Switches(),  # noqa: B008 - frozen
+    search_middleware: Sequence[Middleware] = (),
+    stores: Mapping[str, Store] = MappingProxyType({}),
+) -> Litestar:
     guards = [] if secret is None else [key_guard(secret)]
     bodies = Bodies(access, bounds.read_queue_bytes)
-    guarded = [part.routes(access, bodies, bounds, guards) for part in (indexes, assets, search)]
-    handlers = [*itertools.chain(*guarded), *snapshots.routes(access, guards), *health.routes(access), *web.routes(bounds)]
+    handlers = [
+        *indexes.routes(access, bodies, bounds, guards),
+        *assets.routes(access, bodies, bounds, guards),
+        *search.routes(access, bodies, bounds, guards, search_middleware),
+        *snapshots.routes(access, guards),
+        *health.routes(access, switches),
+        *web.routes(bounds, switches),
+    ]
     return Litestar(
         route_handlers=[*_without_options(handlers), *handlers],
         exception_handlers=exception_handlers(),
         openapi_config=None,
+        stores=dict(stores),
         logging_config=None,
         debug=False,
     )
@@ -53,7 +72,20 @@ def limits(settings: Settings) -> Limits:
         max_query_simprints=settings.max_query_simprints,
         max_metadata_bytes=settings.max_metadata_bytes,
         max_limit=settings.max_limit,
+        simprints=settings.simprints,
     )
+
+
+def _rate_limit(settings: Settings, metrics: Meter) -> tuple[list[Middleware], dict[str, Store]]:
+    """Imported only when there is one."""
+    if settings.rate_limit is None:
+        return [], {}
+    from service.api import ratelimit
+
+    url = settings.rate_limit_redis_url if settings.rate_limit_store == "redis" else ""
+    limited = ratelimit.Limited(settings.rate_limit, url, settings.trusted_proxies)
+    stores = {ratelimit.STORE: ratelimit.store(limited, metrics.count_rate_limit_failure)}
+    return [ratelimit.config(limited, settings.api_secret).middleware], stores
 
 
 def _without_options(handlers: list[HTTPRouteHandler]) -> list[HTTPRouteHandler]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
+import msgspec
 
 from service import __version__
 from service.engine.errors import EngineError
 from service.logs import logger, set_up
-from service.settings import Settings, SettingsError, load_process
+from service.settings import Effective, Settings, SettingsError, effective_process, load_process
 
 EXIT_FAILED = 1
 EXIT_SETTINGS = 2
@@ -68,14 +70,44 @@ def verify(directory: Path | None) -> None:
     click.echo("no problems found")
 
 
+@main.command(help="Show the settings that hold, and where each comes from. Secrets are not shown.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--schema", is_flag=True, help="The JSON Schema of all settings instead.")
+def config(*, as_json: bool, schema: bool) -> None:
+    if schema:
+        from service.configuration import schema as document
+
+        click.echo(document.text(), nl=False)
+        return
+    try:
+        rows = effective_process()
+    except SettingsError as error:
+        refuse(error)
+    if as_json:
+        found = {row.name: {"value": row.value, "source": row.source} for row in rows}
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+    else:
+        click.echo("\n".join(_shown(row) for row in rows))
+
+
+def _shown(row: Effective) -> str:
+    """A line that a shell and `.env` understand."""
+    return f"{row.name}={row.value}  # {row.source}"
+
+
+def refuse(error: SettingsError) -> NoReturn:
+    """Ends the process with all problems."""
+    for problem in error.problems:
+        click.echo(f"tidepool: {problem}", err=True)
+    sys.exit(EXIT_SETTINGS)
+
+
 def load_settings(overrides: dict[str, str], level: str = "") -> Settings:
     """Settings of this process, with logging set up at their level or at `level`. Ends the process with all problems if they have any."""
     try:
         settings, notices = load_process(overrides)
     except SettingsError as error:
-        for problem in error.problems:
-            click.echo(f"tidepool: {problem}", err=True)
-        sys.exit(EXIT_SETTINGS)
+        refuse(error)
     set_up(level or settings.log_level)
     for notice in notices:
         logger.warning(notice)

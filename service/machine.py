@@ -1,12 +1,16 @@
-"""What the machine gives this process: processors and memory, less what its control groups take away. Read when somebody asks."""
+"""What the machine gives this process: processors and memory, less what its control groups take away, and what it has of it. Read when
+somebody asks."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
+_MEMORY_LINE = re.compile(r"^(RssAnon|RssFile|VmSwap):\s+(\d+) kB", re.MULTILINE)
+_MEMORY_KINDS = {"RssAnon": "anonymous", "RssFile": "file", "VmSwap": "swap"}
 _OLD_MEMORY, _OLD_QUOTA, _OLD_PERIOD = "memory/memory.limit_in_bytes", "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"
 
 
@@ -24,6 +28,11 @@ def memory_limit_bytes(root: Path = CGROUPS, own: Path = Path("/proc/self/cgroup
     found.append(_read(root / _OLD_MEMORY))
     limits = [int(words[0]) for words in found if words and words[0].isdigit()]
     return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *limits])
+
+
+def memory() -> dict[str, int]:
+    """Bytes of resident memory that are the process's own (`anonymous`) and pages of mapped files (`file`), and what is swapped out."""
+    return {_MEMORY_KINDS[name]: int(kib) * 1024 for name, kib in _MEMORY_LINE.findall(Path("/proc/self/status").read_text("ascii"))}
 
 
 def _groups(root: Path, own: Path) -> Iterator[Path]:

@@ -29,9 +29,10 @@ from service import __version__
 from service.app import create_app
 from service.boot.failing import arm_all
 from service.boot.life import EXIT_FAILED, Boot, End
+from service.configuration.rules import is_loopback
 from service.logs import event, logger, request_log
-from service.settings import Settings, is_loopback, process_failpoints
-from service.telemetry import Metrics
+from service.meter import Meter, make
+from service.settings import Settings, process_failpoints
 
 OPENING_PATIENCE_S = 1.0
 """So long the port waits for the data directory: most faults are found before anything is served."""
@@ -47,7 +48,7 @@ def serve(settings: Settings, *, adopt: str = "") -> NoReturn:
     """Serves until a signal or a failure, then ends the process with its exit code. `adopt`: see `snapshots.start.Allowed`."""
     _allow_open_files()
     arm_all(process_failpoints())
-    metrics = Metrics()
+    metrics = make(switched_on=settings.metrics)
     boot = Boot(settings, metrics, adopt)
     end = boot.start(OPENING_PATIENCE_S)
     if end is None:
@@ -101,7 +102,7 @@ def _allow_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _serve(settings: Settings, metrics: Metrics, boot: Boot) -> End:
+async def _serve(settings: Settings, metrics: Meter, boot: Boot) -> End:
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[End] = loop.create_future()
 

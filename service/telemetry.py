@@ -6,9 +6,7 @@ asks for them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from prometheus_client import (
@@ -23,13 +21,15 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.machine import memory_limit_bytes, processors
-
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+from service.machine import memory, memory_limit_bytes, processors
 
 REQUESTS = "tidepool_requests"
 REQUEST_SECONDS = "tidepool_request_seconds"
 IN_FLIGHT = "tidepool_requests_in_flight"
+REQUESTS_LIMIT = "tidepool_requests_limit"
+RATE_LIMIT_FAILURES = "tidepool_rate_limit_failures"
+BACKGROUND_QUEUE = "tidepool_background_queue"
+BACKGROUND_PAUSED = "tidepool_background_paused"
 LANE_DEPTH = "tidepool_lane_depth"
 COMMIT_REQUESTS = "tidepool_commit_requests"
 COMMIT_SECONDS = "tidepool_commit_seconds"
@@ -117,8 +117,6 @@ SNAPSHOT_LABELLED_COUNTERS = {
 _BUCKET_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-_MEMORY_LINE = re.compile(r"^(RssAnon|RssFile|VmSwap):\s+(\d+) kB", re.MULTILINE)
-_MEMORY_KINDS = {"RssAnon": "anonymous", "RssFile": "file", "VmSwap": "swap"}
 
 
 class Metrics:
@@ -137,6 +135,10 @@ class Metrics:
             registry=self.registry,
         )
         self.in_flight = Gauge(IN_FLIGHT, "Requests that are being answered.", registry=self.registry)
+        self._requests_limit = Gauge(REQUESTS_LIMIT, "Requests that may be answered at the same time.", registry=self.registry)
+        self._rate_limit_failures = Counter(
+            RATE_LIMIT_FAILURES, "Searches that passed uncounted because the store of the rate limit was lost.", registry=self.registry
+        )
         self._commit_requests = Histogram(COMMIT_REQUESTS, "Writes that shared one commit.", buckets=_GROUP_SIZES, registry=self.registry)
         self._commit_seconds = Histogram(COMMIT_SECONDS, "Time of one commit with its fsync.", buckets=_SECONDS, registry=self.registry)
         self._events = Counter(
@@ -168,6 +170,17 @@ class Metrics:
 
     def count_bucket(self, operation: str, result: str, seconds: float) -> None:
         self._bucket_seconds.labels(operation, result).observe(seconds)
+
+    def count_rate_limit_failure(self) -> None:
+        self._rate_limit_failures.inc()
+
+    def show_requests(self, in_flight: Callable[[], int], most: int) -> None:
+        self.in_flight.set_function(in_flight)
+        self._requests_limit.set(most)
+
+    def watch_background(self, queue: Callable[[], Mapping[str, int]], paused: Callable[[], Mapping[str, bool]]) -> None:
+        """Values that are read when somebody asks for them."""
+        self.registry.register(_Background(queue, paused))
 
     def watch(
         self,
@@ -219,9 +232,18 @@ class _Observed(Collector):
                 yield _counted(PREFIX + name, words, label, figures[name])
 
 
-def memory() -> dict[str, int]:
-    """Bytes of resident memory that are the process's own (`anonymous`) and pages of mapped files (`file`), and what is swapped out."""
-    return {_MEMORY_KINDS[name]: int(kib) * 1024 for name, kib in _MEMORY_LINE.findall(Path("/proc/self/status").read_text("ascii"))}
+class _Background(Collector):
+    def __init__(self, queue: Callable[[], Mapping[str, int]], paused: Callable[[], Mapping[str, bool]]) -> None:
+        self._queue = queue
+        self._paused = paused
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing in advance: registering must not ask the engine."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        yield _labelled(BACKGROUND_QUEUE, "Pieces of background work that wait.", "job", self._queue())
+        yield _labelled(BACKGROUND_PAUSED, "1 while background work waits because this is short.", "reason", self._paused())
 
 
 def _plain(prefix: str, figures: Mapping[str, Any], gauges: Mapping[str, str], counters: Mapping[str, str]) -> Iterable[Metric]:

@@ -14,22 +14,24 @@ from tests.project import ROOT
 STANDARD = sys.stdlib_module_names
 OURS = ("service", "snapshots")
 ENGINE = {"lmdb", "usearch", "numpy", "msgspec", "service.engine"}
+CONFIGURATION = {"msgspec", "service.configuration", "service.machine"}
 SNAPSHOTS = {"msgspec", "boto3", "botocore", "urllib3", "snapshots"}
 API = {
     "litestar",
     "msgspec",
-    "prometheus_client",
+    "redis",
     "service",
     "service.api",
     "service.engine",
     "service.lanes",
     "service.logs",
-    "service.telemetry",
+    "service.meter",
 }
 LOWER = {
-    "service.settings": {"msgspec"},
+    "service.settings": {"msgspec", "service.configuration"},
     "service.logs": {"msgspec"},
     "service.machine": set(),
+    "service.meter": {"service.telemetry"},
     "service.telemetry": {"prometheus_client", "service.machine"},
     "service.lanes": {"service.engine"},
 }
@@ -41,6 +43,8 @@ ONE_IMPORTER = {
     "botocore": {"snapshots.s3_client"},
     "click": {"service.cli", "service.snapshot_cli"},
     "apscheduler": {"service.boot.jobs"},
+    "redis": {"service.api.sharedstore"},
+    "prometheus_client": {"service.telemetry"},
 }
 
 
@@ -69,7 +73,10 @@ def importers(wanted: str) -> set[str]:
     return {module for module, path in modules() if any(name.partition(".")[0] == wanted for name in imports(path))}
 
 
-@pytest.mark.parametrize(("part", "allowed"), [("service.engine", ENGINE), ("service.api", API), ("snapshots", SNAPSHOTS)])
+@pytest.mark.parametrize(
+    ("part", "allowed"),
+    [("service.engine", ENGINE), ("service.api", API), ("snapshots", SNAPSHOTS), ("service.configuration", CONFIGURATION)],
+)
 def test_a_layer_imports_only_what_stands_below_it(part: str, allowed: set[str]) -> None:
     """Imports point inward."""
     wrong = [

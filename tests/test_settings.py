@@ -118,14 +118,24 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
 
 
 def test_names_without_meaning_are_accepted_in_one_line() -> None:
-    """Variables of the reference and unknown ones are told, not refused."""
-    given = {"SHARD_SIZE_UNITS": "1", "FLUSH_INTERVAL": "x", "AGGREGATOR_NETWORK": "", "NONSENSE": "1"}
+    """Variables of the reference are told, not refused."""
+    given = {"SHARD_SIZE_UNITS": "1", "FLUSH_INTERVAL": "x", "AGGREGATOR_NETWORK": ""}
     _, notices = load({PREFIX + name: value for name, value in given.items()}, NONE)
     ours = ", ".join(PREFIX + name for name in ("AGGREGATOR_NETWORK", "FLUSH_INTERVAL", "SHARD_SIZE_UNITS"))
-    assert notices == [
-        f"settings of iscc-search without meaning here, ignored: {ours}",
-        "unknown settings, ignored: ISCC_SEARCH_NONSENSE",
-    ]
+    assert notices == [f"settings of iscc-search without meaning here, ignored: {ours}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("DRAIN_SECOND", "20", "ISCC_SEARCH_DRAIN_SECOND='20': there is no such setting: did you mean ISCC_SEARCH_DRAIN_SECONDS?"),
+        ("API_SECRTE", "hush", "ISCC_SEARCH_API_SECRTE=(hidden): there is no such setting: did you mean ISCC_SEARCH_API_SECRET?"),
+        ("NONSENSE", "1", "ISCC_SEARCH_NONSENSE=(hidden): there is no such setting: leave it out; `tidepool config --schema` lists all"),
+    ],
+)
+def test_unknown_names_are_refused_with_a_guess(name: str, text: str, problem: str) -> None:
+    """A typing error must not pass for a default. What could be a secret is not shown."""
+    assert refused(**{name: text}) == problem
 
 
 def test_defaults_are_those_of_the_engine() -> None:

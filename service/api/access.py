@@ -69,6 +69,13 @@ class Access(Protocol):
         """The text for Prometheus, whatever the state is."""
 
 
+class Switches(msgspec.Struct, frozen=True):
+    """Parts of the interface that may be off. Settings of the same names."""
+
+    docs: bool = True
+    metrics: bool = True
+
+
 class Limits(msgspec.Struct, frozen=True):
     """Upper bounds of what a client may send. Each belongs to a setting of the same name, `ISCC_SEARCH_` before it."""
 
@@ -81,3 +88,5 @@ class Limits(msgspec.Struct, frozen=True):
     max_query_simprints: int = 1000
     max_metadata_bytes: int = 1 << 20
     max_limit: int = 1000
+    simprints: bool = True
+    """Whether they are accepted at all."""

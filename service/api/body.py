@@ -24,6 +24,9 @@ BODY_SECONDS_MAX = 60
 """As long as the reference client waits for an answer."""
 
 
+FIRST_BYTES = 1 << 16
+
+
 class Bound(msgspec.Struct, frozen=True):
     """Largest body of a route, and the setting that says so."""
 
@@ -52,24 +55,25 @@ class Bodies:
         finally:
             self._held -= part.size
 
-    def hold(self, size: int) -> None:
-        """Makes room. One body alone always has it."""
-        if self._held and self._held + size > self._bytes_max:
+    def hold(self, size: int, own: int) -> None:
+        """Makes room for a body that holds `own` already. One body alone always has it."""
+        if self._held > own and self._held + size > self._bytes_max:
             raise Busy(f"{self._held} bytes of requests wait (ISCC_SEARCH_READ_QUEUE_BYTES): nothing was done, send the request again")
         self._held += size
 
 
 class _Part:
-    """What one body holds: its announced size, or what has come so far when that is more."""
+    """What one body holds: what has come so far, and at first a little of what is announced. Not all of it: a few clients that announce
+    much and send nothing would leave no room for the others."""
 
     def __init__(self, bodies: Bodies, announced: int) -> None:
         self._bodies = bodies
         self.size = 0
-        self.grow(announced)
+        self.grow(min(announced, FIRST_BYTES))
 
     def grow(self, size: int) -> None:
         if size > self.size:
-            self._bodies.hold(size - self.size)
+            self._bodies.hold(size - self.size, self.size)
             self.size = size
 
 

@@ -11,7 +11,7 @@ from service.api.reply import Reply, typed_reply
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 MAX_AGE_SECONDS = 600
 PREFLIGHT_VARY = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
-EXPOSED = "x-request-id, retry-after"
+EXPOSED = "x-request-id, retry-after, ratelimit-policy, ratelimit-limit, ratelimit-remaining, ratelimit-reset"
 
 
 class Cors:

@@ -228,7 +228,7 @@ def _metadata(raw: msgspec.Raw | msgspec.UnsetType, loc: Place, limits: Limits) 
 
 
 def _simprints(types: Mapping[str, Simprints | list[IsccSimprint]], loc: Place, limits: Limits) -> dict[str, Simprints]:
-    _check_simprints(types, loc, limits.max_simprints, "MAX_SIMPRINTS")
+    _check_simprints(types, loc, limits.max_simprints if limits.simprints else None, "MAX_SIMPRINTS")
     return {name: chunks if isinstance(chunks, Simprints) else _packed(chunks, [*loc, "simprints", name]) for name, chunks in types.items()}
 
 
@@ -239,7 +239,7 @@ def _packed(chunks: list[IsccSimprint], loc: Place) -> Simprints:
 
 
 def _query_simprints(types: dict[str, list[str]], limits: Limits) -> dict[str, list[Body]]:
-    _check_simprints(types, ["body"], limits.max_query_simprints, "MAX_QUERY_SIMPRINTS")
+    _check_simprints(types, ["body"], limits.max_query_simprints if limits.simprints else None, "MAX_QUERY_SIMPRINTS")
     return {name: _bodies(texts, ["body", "simprints", name], []) for name, texts in types.items()}
 
 
@@ -256,8 +256,13 @@ def _bodies(texts: Sequence[str], loc: Place, member: Place) -> list[Body]:
     return bodies
 
 
-def _check_simprints(types: Mapping[str, Sized], loc: Place, limit: int, setting: str) -> None:
+def _check_simprints(types: Mapping[str, Sized], loc: Place, limit: int | None, setting: str) -> None:
+    """No limit: none are accepted."""
     total = sum(map(len, types.values()))
+    if limit is None:
+        if types:
+            raise unprocessable([*loc, "simprints"], "simprints are switched off here: ISCC_SEARCH_SIMPRINTS is no", "switched_off")
+        return
     if total > limit:
         raise over_limit([*loc, "simprints"], f"{total} simprints", limit, setting)
     for name in types:

@@ -5,6 +5,7 @@ Every body has `detail`: a sentence, or for 422 a list of problems with the plac
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -42,6 +43,17 @@ class TooSlow(ApiError):
     """The body did not arrive in time."""
 
 
+class Overtime(ApiError):
+    """The answer took longer than a setting allows."""
+
+
+class SwitchedOff(ApiError):
+    """The part of the service that answers here is switched off."""
+
+    def __init__(self, setting: str) -> None:
+        super().__init__(f"this is switched off here: ISCC_SEARCH_{setting} is no")
+
+
 class TooLong(ApiError):
     """The path is longer than any that exists."""
 
@@ -64,6 +76,7 @@ STATUSES: dict[type[Exception], int] = {
     Invalid: 400,
     Unauthorized: 401,
     NotFound: 404,
+    SwitchedOff: 404,
     TooSlow: 408,
     Conflict: 409,
     TooLarge: 413,
@@ -73,6 +86,7 @@ STATUSES: dict[type[Exception], int] = {
     EngineError: 500,  # Damaged, Defect, Fatal: nothing that a client can put right
     Busy: 503,
     NotReady: 503,
+    Overtime: 503,
     NoSpace: 507,
 }
 
@@ -104,7 +118,7 @@ def to_reply(error: ApiError | EngineError) -> Reply:
 def _retry_after(error: Exception) -> dict[str, str]:
     if isinstance(error, NotReady):
         return {"retry-after": str(RETRY_AFTER_START_SECONDS)}
-    if isinstance(error, Busy):
+    if isinstance(error, Busy | Overtime):
         return {"retry-after": str(RETRY_AFTER_SECONDS)}
     return {}
 
@@ -114,12 +128,22 @@ def _answer_known(_: Request[Any, Any, Any], error: Any) -> Any:
 
 
 def _answer_http(_: Request[Any, Any, Any], error: Any) -> Any:
-    """What the router raises: unknown path, wrong method, bad host."""
+    """What the router raises: unknown path, wrong method, bad host; and its rate limit."""
     headers = {}
+    if error.status_code == 429:
+        return _too_many(error.headers).as_response()
     if error.status_code == 405:
         allowed = {method.strip() for method in error.headers["allow"].split(",")} - {"OPTIONS"}
         headers["allow"] = ", ".join(sorted(allowed))
     return json_reply(error.status_code, msgspec.json.encode(HttpError(detail=error.detail)), headers).as_response()
+
+
+def _too_many(headers: Mapping[str, str]) -> Reply:
+    """The router's answer has all but the usual header and words that help."""
+    wait = max(1, int(headers["RateLimit-Reset"]))
+    detail = f"too many searches without the key from this address (ISCC_SEARCH_RATE_LIMIT): send the request again in {wait} seconds"
+    told = {name.lower(): value for name, value in headers.items()}
+    return json_reply(429, msgspec.json.encode(HttpError(detail)), {**told, "retry-after": str(wait)})
 
 
 def _answer_unexpected(_: Request[Any, Any, Any], error: Exception) -> Any:

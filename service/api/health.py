@@ -7,13 +7,14 @@ from litestar import get
 from litestar.handlers import HTTPRouteHandler
 
 from service import __version__
-from service.api.access import Access, State
+from service.api.access import Access, State, Switches
+from service.api.errors import SwitchedOff
 from service.api.reply import Reply, json_reply, typed_reply
 from service.api.schema import Health, Readiness, Status
-from service.telemetry import CONTENT_TYPE
+from service.meter import CONTENT_TYPE
 
 
-def routes(access: Access) -> list[HTTPRouteHandler]:
+def routes(access: Access, switches: Switches) -> list[HTTPRouteHandler]:
     alive = msgspec.json.encode(Health("ok"))
 
     @get("/healthz")
@@ -35,6 +36,8 @@ def routes(access: Access) -> list[HTTPRouteHandler]:
 
     @get("/metrics")
     async def metrics() -> Reply:
+        if not switches.metrics:
+            raise SwitchedOff("METRICS")
         return typed_reply(200, CONTENT_TYPE, await access.metrics())
 
     return [healthz, readyz, status, metrics]

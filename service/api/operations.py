@@ -67,10 +67,16 @@ ERRORS: dict[int, Answer] = {
     409: Answer("The name is taken, or the same runs already.", HttpError, {"detail": "Index 'photos' already exists"}),
     413: Answer("The body is too large. The answer names the limit and its setting.", HttpError, examples.TOO_LARGE),
     422: Answer("Parts of the request are wrong. Each problem has its place and its reason.", ValidationError, examples.INVALID),
+    429: Answer(
+        "Too many searches without the key from one address, where that is limited.",
+        HttpError,
+        {"detail": "too many searches without the key from this address (ISCC_SEARCH_RATE_LIMIT): send the request again in 12 seconds"},
+    ),
     500: Answer("A defect of the service, or damaged files. The log has a line with this request id.", InternalError, examples.DEFECT),
     503: Answer(
         "Not now: starting, stopping or full, or the bucket does not answer. Send the request again after `Retry-After`, which is "
-        "harmless: nothing was done, or a write is on the disk and not in the bucket yet.",
+        "harmless: nothing was done, or a write is on the disk and not in the bucket yet. When the answer says that it took too long, "
+        "a write may still happen.",
         HttpError,
         examples.BUSY,
     ),
@@ -179,7 +185,7 @@ OPERATIONS: tuple[Operation, ...] = (
         body_examples={"units": examples.QUERY_UNITS, "code": examples.QUERY_CODE, "iscc_id": examples.QUERY_ID},
         query=(LIMIT, EXACT),
         success=(200, Answer("The matches.", IsccSearchResult, examples.SEARCH_RESULT)),
-        errors=(404, *BODY_ERRORS, *READ_ERRORS),
+        errors=(404, *BODY_ERRORS, 429, *READ_ERRORS),
     ),
     Operation(
         method="get",
@@ -190,7 +196,7 @@ OPERATIONS: tuple[Operation, ...] = (
         description="The same as a search with `iscc_code` in the body. A code that is not valid is a 400 here.",
         query=(CODE, LIMIT),
         success=(200, Answer("The matches.", IsccSearchResult, examples.SEARCH_RESULT)),
-        errors=(400, 404, 422, *READ_ERRORS),
+        errors=(400, 404, 422, 429, *READ_ERRORS),
     ),
     Operation(
         method="get",
@@ -285,7 +291,7 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Metrics",
         description="Counters and gauges in the text format of Prometheus.",
         success=(200, Answer("Metrics.", str, "tidepool_ready 1.0\n", "text/plain")),
-        errors=(500, 503),
+        errors=(404, 500, 503),
     ),
     Operation(
         method="get",

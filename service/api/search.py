@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
 from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.types import Guard
+from litestar.types import Guard, Middleware
 
 from service.api import decode, render
 from service.api.access import Access, Limits
@@ -22,15 +23,18 @@ from service.engine.engine import Engine
 _ENCODER = msgspec.json.Encoder()
 
 
-def routes(access: Access, bodies: Bodies, limits: Limits, guards: list[Guard]) -> list[HTTPRouteHandler]:
+def routes(
+    access: Access, bodies: Bodies, limits: Limits, guards: list[Guard], middleware: Sequence[Middleware] = ()
+) -> list[HTTPRouteHandler]:
+    """`middleware` is the rate limit, if there is one."""
     bound = Bound(limits.max_query_bytes, "MAX_QUERY_BYTES")
 
-    @post("/indexes/{name:str}/search", guards=guards)
+    @post("/indexes/{name:str}/search", guards=guards, middleware=middleware)
     async def search(request: Request[Any, Any, Any]) -> Reply:
         limit, exact = read_limit(request, limits.max_limit), read_exact(request)
         return json_reply(200, await bodies.read(request, bound, partial(_search_body, index_name(request), limit, exact, limits)))
 
-    @get("/indexes/{name:str}/search", guards=guards)
+    @get("/indexes/{name:str}/search", guards=guards, middleware=middleware)
     async def search_code(request: Request[Any, Any, Any]) -> Reply:
         limit = read_limit(request, limits.max_limit)
         return json_reply(200, await access.read(partial(_search, index_name(request), limit, False, limits, read_code(request))))

@@ -14,7 +14,7 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from service.api.errors import TooLong, to_reply
 from service.logs import REQUEST_ID, RequestLog
-from service.telemetry import Metrics
+from service.meter import Meter
 
 PATH_CHARS_MAX = 1024
 DRAIN_BYTES_MAX = 1 << 18
@@ -30,14 +30,14 @@ _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 class Traffic:
     """Lives as long as the application; event loop only."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, log: RequestLog | None) -> None:
+    def __init__(self, app: ASGIApp, metrics: Meter, log: RequestLog | None, max_requests: int) -> None:
         self._app = app
         self._log = log
         self._metrics = metrics
         self._prefix = secrets.token_hex(4)
         self._count = 0
         self._in_flight = 0
-        metrics.in_flight.set_function(lambda: self._in_flight)
+        metrics.show_requests(lambda: self._in_flight, max_requests)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:

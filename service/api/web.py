@@ -11,8 +11,8 @@ from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 
 from service import __version__
-from service.api import docs, openapi
-from service.api.access import Limits
+from service.api.access import Limits, Switches
+from service.api.errors import SwitchedOff
 from service.api.reply import Reply, json_reply, typed_reply
 from service.api.schema import Service
 
@@ -21,12 +21,12 @@ DESCRIPTION = "Similarity search for ISCC codes"
 YAML = "application/yaml"
 
 
-def routes(limits: Limits) -> list[HTTPRouteHandler]:
+def routes(limits: Limits, switches: Switches) -> list[HTTPRouteHandler]:
     about = msgspec.json.encode(Service(TITLE, DESCRIPTION, __version__, "/docs", "normal", None))
 
     # Made when somebody asks for the first time: most processes never need them, and start sooner.
     files = cache(partial(_files, limits))
-    page = cache(lambda: docs.page(openapi.document(limits)).encode())
+    page = cache(partial(_page, limits))
 
     @get("/")
     async def root() -> Reply:
@@ -52,11 +52,27 @@ def routes(limits: Limits) -> list[HTTPRouteHandler]:
     async def static() -> Reply:
         raise NotFoundException
 
-    return [root, docs_page, playground, openapi_file, static]
+    return [root, static, *((docs_page, playground, openapi_file) if switches.docs else _without_docs())]
+
+
+def _without_docs() -> list[HTTPRouteHandler]:
+    @get(["/docs", "/playground", "/openapi/{file:str}"])
+    async def switched_off() -> Reply:
+        raise SwitchedOff("DOCS")
+
+    return [switched_off]
+
+
+def _page(limits: Limits) -> bytes:
+    from service.api import docs, openapi
+
+    return docs.page(openapi.document(limits)).encode()
 
 
 def _files(limits: Limits) -> dict[str, bytes]:
     """The document and each of its schemas. JSON is YAML, so one writer does."""
+    from service.api import openapi
+
     document = openapi.document(limits)
     parts = {f"{name}.yaml": _text(schema) for name, schema in document["components"]["schemas"].items()}
     return {"openapi.json": _text(document), "openapi.yaml": _text(document), **parts}

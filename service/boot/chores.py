@@ -69,12 +69,22 @@ class Done(msgspec.Struct):
 class Chores:
     """Lives from the claim to the stop. `jobs` are for the schedule; `drill` is also called when somebody asks for one."""
 
-    def __init__(self, keeper: Keeper, directory: Path, opts: Options, schedule: Schedule, report: Report) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        directory: Path,
+        opts: Options,
+        schedule: Schedule,
+        report: Report,
+        is_short: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`is_short`: no drill begins by itself while the disk or the memory is."""
         self._keeper = keeper
         self._directory = directory
         self._options = opts
         self._schedule = schedule
         self._report = report
+        self._is_short = is_short
         self._path = directory / STATE
         self._begun_at: dict[str, float] = {}
         self._drilling = threading.Lock()
@@ -100,7 +110,8 @@ class Chores:
         return bool(self._schedule.verify_s) and now >= self.done.verified_at + self._schedule.verify_s
 
     def _is_drill_due(self, now: float) -> bool:
-        return bool(self._schedule.drill_s) and now >= self.done.drilled_at + self._schedule.drill_s and not self.drilling
+        due = bool(self._schedule.drill_s) and now >= self.done.drilled_at + self._schedule.drill_s
+        return due and not self.drilling and not self._is_short()
 
     def prune(self) -> None:
         """Drops what the retention does not ask for. Between checkpoints, so that no manifest is made of what is being deleted."""

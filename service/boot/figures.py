@@ -17,6 +17,7 @@ from service.boot.keeper import Keeper
 from service.engine.engine import Engine
 from service.settings import Settings
 from snapshots.manifest import Manifest
+from snapshots.ship import OBJECT_BYTES
 
 DIRECTORY, S3 = "directory", "s3"
 SAME_DISK = (
@@ -85,6 +86,15 @@ def figures(directory: Path, engine: Engine | None, arrival: Arrival | None, run
             restore_bytes=restored.bytes if restored is not None else 0,
         )
     return found if running is None else msgspec.structs.replace(found, **_shipping(running), **_checkpoints(running), **_chores(running))
+
+
+def background(engine: Engine, running: Running | None) -> dict[str, int]:
+    """Pieces of background work that wait, by job. Shipping is counted in log objects: a bucket that keeps up leaves none or one."""
+    queue = engine.background_queue()
+    if running is not None:
+        queue["ship"] = -(-engine.log_bytes // OBJECT_BYTES)
+        queue["checkpoint"] = int(bool(running.keeper.due()))
+    return queue
 
 
 def free_bytes(directory: Path) -> int | None:

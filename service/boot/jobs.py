@@ -8,8 +8,6 @@ from datetime import UTC, datetime, timedelta
 from random import uniform
 
 import msgspec
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
 
 from service.logs import event
 
@@ -28,6 +26,9 @@ class Jobs:
     """Lives from the claim to the stop. Each job has a thread."""
 
     def __init__(self, jobs: list[Job]) -> None:
+        from apscheduler.executors.pool import ThreadPoolExecutor  # a tenth of a second, and not needed without a bucket
+        from apscheduler.schedulers.background import BackgroundScheduler
+
         logging.getLogger("apscheduler").setLevel(logging.ERROR)
         self._scheduler = BackgroundScheduler(executors={"default": ThreadPoolExecutor(len(jobs))}, timezone=UTC)
         self.failures: dict[str, int] = {job.name: 0 for job in jobs}

@@ -21,10 +21,11 @@ from service.api.errors import NotReady
 from service.api.schema_snapshots import SnapshotStatus
 from service.boot.arrival import Arrival, Owned
 from service.boot.chores import Chores, Schedule
-from service.boot.figures import Running, figures, status
+from service.boot.figures import Running, background, figures, status
 from service.boot.front import Front
 from service.boot.jobs import Job, Jobs
 from service.boot.keeper import Keeper
+from service.boot.shedding import Shedding
 from service.boot.trust import examine
 from service.engine.engine import Engine
 from service.engine.errors import Busy, Damaged, EngineError, Fatal, Invalid
@@ -34,8 +35,8 @@ from service.engine.options import Options
 from service.engine.requests import Answer, Request
 from service.lanes import ReadLane, WriteLane
 from service.logs import event, logger
+from service.meter import Meter
 from service.settings import NO_BUCKET, Settings
-from service.telemetry import Metrics
 from snapshots.addresses import open_bucket
 from snapshots.errors import Corrupt, Fenced, Foreign, Missing, NoRoom, Refused, SnapshotError, Unreachable
 from snapshots.prefix import Prefix
@@ -78,7 +79,7 @@ class End(msgspec.Struct, frozen=True):
 class Boot:
     """What `service.api.access.Access` describes. Lives as long as the process."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, adopt: str = "") -> None:
+    def __init__(self, settings: Settings, metrics: Meter, adopt: str = "") -> None:
         self._settings = settings
         self._metrics = metrics
         self._adopt = adopt
@@ -88,6 +89,7 @@ class Boot:
         """A thread of its own for /metrics: it answers when all searching threads are busy."""
         self._lock: DirectoryLock | None = None
         self._engine: Engine | None = None
+        self._shedding = Shedding(settings.directory, settings.disk_free_min_bytes, settings.memory_max_bytes)
         self._writes: WriteLane | None = None
         self._arrival: Arrival | None = None
         self._keeper: Keeper | None = None
@@ -109,6 +111,7 @@ class Boot:
         self._running: Running | None = None
         self._front = Front(lambda: self._running, lambda: self._read_only or self._state.reason, self._snapshot_status)
         metrics.watch(self._lane_depths, lambda: self._state.name, self._engine_figures, self._snapshot_figures)
+        metrics.watch_background(self._background_queue, self._shedding.shown)
 
     @property
     def state(self) -> State:
@@ -235,6 +238,7 @@ class Boot:
         if self._engine is None:
             raise AssertionError("an arrival ends with an engine")
         self._writes = self._write_lane()
+        self._engine.shed_when(self._shedding.disk.is_short, self._shedding.memory.is_short)
         self._engine.start_background()
         if owned is not None:
             self._keep(owned)
@@ -280,13 +284,13 @@ class Boot:
             self._settings.snapshot_heartbeat_url,
             policy(self._settings),
         )
-        self._chores = Chores(keeper, directory, opts, schedule, self._note)
-        self._jobs = Jobs(
-            [
-                Job("checkpoint", self._settings.snapshot_interval, keeper.checkpoint_if_due),
-                *self._chores.jobs(),
-            ]
-        )
+        self._chores = Chores(keeper, directory, opts, schedule, self._note, self._shedding.is_short)
+
+        def checkpoint() -> None:
+            if not self._shedding.is_short():
+                keeper.checkpoint_if_due()
+
+        self._jobs = Jobs([Job("checkpoint", self._settings.snapshot_interval, checkpoint), *self._chores.jobs()])
         keeper.start()
         self._jobs.start()
         self._keeper = keeper
@@ -370,6 +374,9 @@ class Boot:
     def _snapshot_figures(self) -> dict[str, object]:
         return msgspec.structs.asdict(figures(self._settings.directory, self._engine, self._arrival, self._running, self.unsafe_store))
 
+    def _background_queue(self) -> dict[str, int]:
+        return {} if self._engine is None or not self._state.serves else background(self._engine, self._running)
+
     def _engine_figures(self) -> dict[str, int]:
         return {} if self._engine is None or not self._state.serves else flatten(self._engine.stats())
 
@@ -384,6 +391,8 @@ def options(settings: Settings) -> Options:
         max_query_simprints=settings.max_query_simprints,
         max_chunk_postings=settings.max_chunk_postings,
         segment_codes=settings.segment_codes,
+        graphs=settings.graphs,
+        simprints=settings.simprints,
         exact_max_codes=settings.exact_max_codes,
         disk_free_min_bytes=settings.disk_free_min_bytes,
         keep_log=settings.snapshot_url != NO_BUCKET,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -25,11 +25,11 @@ from service.engine.journal import Journal, LogPlace, LogRecord
 from service.engine.opening import mark_whole, open_columns, rebuild, refuse_foreign, require_readable
 from service.engine.options import Options
 from service.engine.parts import Parts, Report, Tally
+from service.engine.pressure import Pressure
 from service.engine.query import UnitSearch
 from service.engine.replay import carry_out, groups
 from service.engine.requests import Answer, Body, DeleteAsset, DeleteIndex, IndexInfo, Key, Query, Request, SearchAnswer, StoredAsset
 from service.engine.sample import SAMPLE_LIMIT, Asked, Sample, choose, stored_indexes
-from service.engine.simprints import SimprintSearch
 from service.engine.stale import StaleView
 from service.engine.store import (
     IndexRow,
@@ -47,6 +47,9 @@ from service.engine.store import (
 )
 from service.engine.tiers import Tiers
 from service.engine.upkeep import Upkeep
+
+if TYPE_CHECKING:
+    from service.engine.simprints import SimprintSearch
 
 T = TypeVar("T")
 REFUSALS = (Conflict, Invalid, NotFound, Unfit)
@@ -125,8 +128,10 @@ class Engine:
             self._writing,
             self._tally,
             self._report,
+            Pressure(),
         )
         self._scanners = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="scan")
+        self._simprint_search = _simprint_search() if self._options.simprints else None
         self._upkeep = Upkeep(self._parts)
         self._doubtful = open_columns(self._parts, self._upkeep.graphs.check_later)
 
@@ -142,6 +147,14 @@ class Engine:
     def upkeep_step(self) -> bool:
         """One piece of background work on the calling thread, while the background is not started; False when there is none."""
         return self._upkeep.step()
+
+    def shed_when(self, disk: Callable[[], bool], memory: Callable[[], bool]) -> None:
+        """Has them asked whether the disk or the memory is short: then background work waits that nobody misses at once."""
+        self._parts.pressure.watch(disk, memory)
+
+    def background_queue(self) -> dict[str, int]:
+        """Pieces of background work that wait, by job."""
+        return self._upkeep.waiting()
 
     def close(self) -> None:
         """Only after every call of `commit` and of the reads has returned."""
@@ -321,8 +334,10 @@ class Engine:
         units = units_of(asset) if asset is not None else query.units
         units_search = UnitSearch(txn, sequence, self._store, self._columns, self._tiers, self._options)
         matches, truncated = units_search.run(row, units, limit, leave_out=query.key)
+        if self._simprint_search is None:
+            return SearchAnswer(matches, [], truncated, asset, {})
         simprints, left_out = (query.simprints, False) if query.key is None else self._own_simprints(txn, row, query.key)
-        simprint_search = SimprintSearch(txn, sequence, self._parts, self._scanners)
+        simprint_search = self._simprint_search(txn, sequence, self._parts, self._scanners)
         chunk_matches, cut = simprint_search.run(row, simprints, limit, leave_out=query.key, exact=query.exact)
         return SearchAnswer(matches, chunk_matches, truncated or cut or left_out, asset, simprints)
 
@@ -385,6 +400,13 @@ class Engine:
             lmdb_bytes=self._store.file_bytes(),
             done=msgspec.structs.replace(self._tally),
         )
+
+
+def _simprint_search() -> type[SimprintSearch]:
+    """Imported only where simprints are searched."""
+    from service.engine import simprints
+
+    return simprints.SimprintSearch
 
 
 def _ignore() -> None:

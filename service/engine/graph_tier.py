@@ -46,6 +46,12 @@ class GraphTier:
         """One piece of work; False when there is none."""
         return self._parts.options.graphs and (self._check() or self._build_next())
 
+    def waiting(self) -> int:
+        """Graphs that are to be built. Any thread may ask."""
+        if not self._parts.options.graphs:
+            return 0
+        return sum(len(self._missing_bits(name, segment)) for name, column in self._large_columns() for segment in column.segments)
+
     def _check(self) -> bool:
         try:
             token, (name, graphs) = self._unchecked.popitem()
@@ -68,6 +74,8 @@ class GraphTier:
                 column.set_graphs(token, graphs)
 
     def _build_next(self) -> bool:
+        if self._parts.pressure.on_disk or self._parts.pressure.on_memory:
+            return False
         now = time.monotonic()
         for name, column in self._large_columns():
             for segment in column.segments:

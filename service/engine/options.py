@@ -26,6 +26,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     exact_max_codes: int = 100_000_000
     """A type with more codes than this is searched through graphs."""
     graphs: bool = True
+    simprints: bool = True
+    """Whether simprints are searched."""
     dead_share: float = 0.25
     """Share of rows without postings from which a column's segments are rewritten."""
     keep_log: bool = False

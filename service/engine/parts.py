@@ -13,6 +13,7 @@ import msgspec
 from service.engine.columns import ColumnName, Columns, Token
 from service.engine.journal import Journal
 from service.engine.options import Options
+from service.engine.pressure import Pressure
 from service.engine.store import SegmentRow, Store, Transaction, column_key, encode
 from service.engine.tiers import Tiers
 
@@ -47,6 +48,7 @@ class Parts(NamedTuple):
     writing: threading.Lock
     tally: Tally
     report: Report
+    pressure: Pressure
 
     def change(self) -> AbstractContextManager[Transaction]:
         """A transaction of the background, begun while `writing` is held."""

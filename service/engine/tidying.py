@@ -61,6 +61,8 @@ class Tidying:
         return True
 
     def _seal(self) -> bool:
+        if self._parts.pressure.on_disk:
+            return False
         for name, column in self._parts.columns:
             blocks = column.full_blocks(self._parts.options.segment_codes)
             if blocks:
@@ -110,11 +112,27 @@ class Tidying:
 
     def _rewrite(self) -> bool:
         """One window of segments of one column with many dead rows."""
+        if self._parts.pressure.on_disk or self._parts.pressure.on_memory:
+            return False
         for name, column in self._parts.columns:
-            if column.segments and column.dead >= self._parts.options.dead_share * column.rows and column.dead > column.dead_left:
+            if self._is_worn(column):
                 self._rewrite_window(name, column)
                 return True
         return False
+
+    def _is_worn(self, column: Column) -> bool:
+        return bool(column.segments) and column.dead >= self._parts.options.dead_share * column.rows and column.dead > column.dead_left
+
+    def waiting(self) -> dict[str, int]:
+        """Pieces of work: segments to seal, columns to rewrite, deleted indexes to free. Any thread may ask."""
+        columns = [column for _, column in self._parts.columns]
+        with self._parts.store.read() as txn, txn.cursor(db=self._parts.store.meta) as cursor:
+            freed = sum(1 for _ in prefixed(cursor, b"purge"))
+        return {
+            "seal": sum(column.tail_rows // self._parts.options.segment_codes for column in columns),
+            "rewrite": sum(self._is_worn(column) for column in columns),
+            "free": freed,
+        }
 
     def _rewrite_window(self, name: ColumnName, column: Column) -> None:
         """The windows of a column come in turn. What a whole turn leaves is in the tail, or too thinly spread to pay: it waits for more."""

@@ -30,7 +30,10 @@ class Upkeep:
         self.fatal: Fatal | None = None
 
     def start(self) -> None:
-        for name, step in (("tidying", self._tidying.step), ("graphs", self.graphs.step)):
+        steps = {"tidying": self._tidying.step, "graphs": self.graphs.step}
+        if not self._parts.options.graphs:
+            del steps["graphs"]
+        for name, step in steps.items():
             wake = threading.Event()
             thread = threading.Thread(target=self._run, args=(step, wake), name=name, daemon=True)
             self._loops.append((thread, wake))
@@ -52,6 +55,10 @@ class Upkeep:
     def step(self) -> bool:
         """One piece of work on the calling thread, while the threads are not started; False when there is none."""
         return self._tidying.step() or self.graphs.step()
+
+    def waiting(self) -> dict[str, int]:
+        """Pieces of background work that wait, by job. Any thread may ask."""
+        return {**self._tidying.waiting(), "graph": self.graphs.waiting()}
 
     def _run(self, step: Callable[[], bool], wake: threading.Event) -> None:
         while not self._stopping.is_set():

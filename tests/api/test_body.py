@@ -99,7 +99,7 @@ def test_waiting_bodies_are_bounded_together(tmp_path: Path) -> None:
             slow.sendall(head.encode())
             wait_until(lambda: httpx.post(f"{small.url}/indexes/a/assets", json=[]).status_code == 503, 10, "the room to be taken")
             answer = httpx.post(f"{small.url}/indexes/a/assets", json=[])
-            text = "1048576 bytes of requests wait (ISCC_SEARCH_READ_QUEUE_BYTES): nothing was done, send the request again"
+            text = "65536 bytes of requests wait (ISCC_SEARCH_READ_QUEUE_BYTES): nothing was done, send the request again"
             assert (answer.json(), answer.headers["retry-after"]) == ({"detail": text}, "1")
         wait_until(lambda: httpx.post(f"{small.url}/indexes/a/assets", json=[]).status_code == 201, 10, "the room to be free")
 
