@@ -6,7 +6,7 @@ import hashlib
 import random
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from snapshots.fetch import Progress
 from snapshots.paths import log_folder, parse_log_key
 from snapshots.prefix import Prefix
 from snapshots.verify import verify
-from tests.system.client import Client
+from tests.system.client import Client, Lost, Refused
 from tests.system.entries import iscc_id, unique_entry
 from tests.system.lookup import find_wholly
 from tests.system.model import Entry
@@ -118,6 +118,17 @@ def checkpoint(client: Client) -> Entry:
     assert answer.status == 201, answer
     body: Entry = answer.body
     return body
+
+
+def is_acknowledged(server: Server, entry: Entry, headers: Mapping[str, str] | None = None) -> bool:
+    """False when the write was refused with 503, or nobody was there any more."""
+    with Client(server.port, headers=headers) as client:
+        try:
+            status = client.add(INDEX, [entry]).status
+        except (Lost, Refused):
+            return False
+    assert status in (201, 503)
+    return status == 201
 
 
 def require_entries(server: Server, wanted: Sequence[Entry], possible: Sequence[Entry] = ()) -> None:

@@ -19,7 +19,7 @@ from tests.stores import CEPH_MISSING, ceph_store, faulty_store, moto_store
 from tests.stores.faulty import Request
 from tests.system.client import Client, Lost, Refused
 from tests.system.entries import iscc_id, unique_entry
-from tests.system.estate import INDEX, REMOTE, Estate, checkpoint, new_entry, require_entries, require_sound
+from tests.system.estate import INDEX, REMOTE, Estate, checkpoint, is_acknowledged, new_entry, require_entries, require_sound
 from tests.system.faulty_proxy import Counted
 from tests.system.server import NOT_OURS, free_port, wait_until
 
@@ -100,7 +100,7 @@ def test_a_disk_is_lost_with_a_real_store(tmp_path: Path) -> None:
             require_entries(server, entries)
             with Estate(tmp_path / "second").server(**settings) as second:
                 require_entries(second, entries)
-                assert client.add(INDEX, [new_entry(99)]).status == 503
+                assert not is_acknowledged(server, new_entry(99), REMOTE)
                 assert server.wait_exit() == 5
                 require_entries(second, entries)
 
