@@ -75,6 +75,8 @@ class Shipper:
         self._frozen: tuple[Header, bytes, str] | None = None
         self._dirty = True
         self._urgent = self._asking = self._stopping = False
+        self._silent = False
+        """A commit waited for an answer in vain: the next ones do not wait until there is one."""
         self._waiters: list[_Waiter] = []
         self._confirmed = self._clock.now_s()
         """When the question was asked that the bucket last answered: an answer may lie unread while the process is frozen."""
@@ -123,10 +125,10 @@ class Shipper:
         if self._ended is None and self._is_certain():
             return
         with self._changed:
-            if self._trouble is None and self._ended is None:
+            if self._trouble is None and self._ended is None and not self._silent:
                 self._asking = True
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: not self._asking or self._ended is not None, CONFIRM_S)
+                self._silent = not self._changed.wait_for(lambda: not self._asking or self._ended is not None, CONFIRM_S)
             if self._ended is not None:
                 raise self._ended
 
@@ -279,6 +281,7 @@ class Shipper:
         """The bucket answered a question of that moment. Who waits for certainty goes on if that is not long ago."""
         with self._changed:
             self._confirmed = max(self._confirmed, began)
+            self._silent = False
             self._asking = self._asking and not self._is_certain()
             self._changed.notify_all()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -197,6 +197,40 @@ def test_confirm_asks_after_a_silence(tmp_path: Path) -> None:
     assert machine.bucket.count()["head"] == 1
     machine.ships.confirm()
     assert machine.bucket.count()["head"] == 1
+    machine.stop()
+
+
+def test_only_one_commit_waits_for_a_bucket_that_is_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first waits its time in vain, the next ones not at all; after an answer certainty is asked for again."""
+    waits: list[float] = []
+    wait_for = threading.Condition.wait_for
+
+    def counted(self: threading.Condition, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
+        waits.append(timeout or 0.0)
+        return wait_for(self, predicate, timeout)
+
+    clock, answer = FakeClock(), threading.Event()
+    machine = started(tmp_path, clock)
+    clock.await_standing()
+
+    def hold(name: str, _: str) -> None:
+        if name == "head":
+            answer.wait(30)
+
+    machine.bucket.gate = hold
+    clock.advance(ship.CERTAIN_S + 1)
+    monkeypatch.setattr(ship, "CONFIRM_S", 0.1)
+    monkeypatch.setattr(threading.Condition, "wait_for", counted)
+    machine.ships.confirm()
+    machine.ships.confirm()
+    assert waits.count(0.1) == 1
+    answer.set()
+    clock.await_standing()
+    clock.advance(ship.CERTAIN_S + 1)
+    monkeypatch.setattr(ship, "CONFIRM_S", 10.0)
+    machine.ships.confirm()
+    assert waits.count(10.0) == 1
+    assert machine.bucket.count()["head"] == 2
     machine.stop()
 
 
