@@ -12,7 +12,7 @@ import pytest
 
 from service.engine.engine import Engine
 from service.engine.errors import Damaged, Fatal, Locked, NoSpace, Unwritable
-from service.engine.requests import DeleteAsset, Raw
+from service.engine.requests import DeleteAsset, DeleteIndex, Raw
 from tests.engine.building import META, SMALL, Events, add, asset, create, do, key, opened, random_units, search, settle, unit
 
 
@@ -285,3 +285,41 @@ def test_nothing_is_written_after_a_failed_commit(tmp_path: Path) -> None:
     assert not (tmp_path / "clean").exists()
     with opened(tmp_path) as engine:
         assert engine.index("a").assets == 0
+
+
+def test_while_the_disk_is_short_only_freeing_goes_on(tmp_path: Path) -> None:
+    """Nothing is sealed, everything is found; a deleted index is freed all the same; with room the rest is done at once."""
+    short = True
+    with opened(tmp_path) as engine:
+        engine.shed_when(lambda: short, lambda: False)
+        create(engine, "b")
+        create(engine)
+        units = fill(engine, 500)
+        do(engine, DeleteIndex("b"))
+        assert (engine.background_queue()["free"], engine.background_queue()["seal"] > 5) == (1, True)
+        settle(engine)
+        assert engine.stats().segments == 0
+        assert engine.background_queue()["free"] == 0
+        assert all(finds(engine, found) == [number] for number, found in enumerate(units))
+        short = False
+        settle(engine)
+        assert engine.stats().segments > 0
+        assert set(engine.background_queue().values()) == {0}
+
+
+def test_while_memory_is_short_nothing_is_rewritten(tmp_path: Path) -> None:
+    """Sealing goes on, which gives memory back."""
+    short = True
+    with opened(tmp_path) as engine:
+        engine.shed_when(lambda: False, lambda: short)
+        create(engine)
+        fill(engine, 500)
+        settle(engine)
+        assert engine.stats().segments > 0
+        do(engine, *(DeleteAsset("a", 0, key(number)) for number in range(0, 500, 2)))
+        settle(engine)
+        assert engine.stats().done.segments_rewritten == 0
+        assert engine.background_queue()["rewrite"] > 0
+        short = False
+        settle(engine)
+        assert engine.stats().done.segments_rewritten > 0
