@@ -1,0 +1,223 @@
+"""The guides name nothing that is not there: settings, metrics, alerts, routes, options, exit codes, files, sections."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from service.boot import life
+from service.cli import EXIT_FAILED, EXIT_PROBLEMS, EXIT_SETTINGS, main
+from service.configuration.table import FILE, PREFIX, SECRETS
+from service.engine import store
+from service.settings import describe
+from snapshots import log, manifest, mark, paths, prefix, s3_errors
+from tests.guides import CLOUD, DATA, LANGUAGES, Page, anchor, page, pages, table
+from tests.metric_names import metric_names
+from tests.project import ROOT, read
+
+ALL = pytest.mark.parametrize("guide", pages(), ids=lambda guide: guide.name)
+COMMAND = re.compile(r"\btidepool ((?:serve|snapshot|verify|config|--version)\b[^|;\"'`\n\\)]*)")
+ROUTE = re.compile(r'@(?:get|post|delete)\("(/[^"]*)"')
+NO_ROUTES = {"/data", "/tmp"}
+"""What begins with a slash and is a directory."""
+
+
+def names() -> set[str]:
+    return {row.name for row in describe()} | {f"{PREFIX}{name}{FILE}" for name in SECRETS}
+
+
+@ALL
+def test_settings_exist(guide: Page) -> None:
+    """Also those in commands."""
+    assert set(re.findall(r"ISCC_SEARCH_\w+", guide.text)) <= names()
+
+
+@ALL
+def test_metrics_exist(guide: Page) -> None:
+    """By the names that Prometheus sees."""
+    assert set(re.findall(r"\btidepool_[a-z_]+", guide.text)) <= metric_names()
+
+
+@ALL
+def test_commands_exist(guide: Page) -> None:
+    """Each with its options, wherever it is named; also where it needs a cloud."""
+    found = [*(words for code in guide.codes for words in COMMAND.findall(code))]
+    found += [words for block in guide.blocks for words in COMMAND.findall(block.text)]
+    for words in found:
+        require_command(words.split())
+    assert set(re.findall(r"`(--[a-z-]+)`", guide.prose)) <= options(main)
+
+
+def require_command(words: list[str]) -> None:
+    command: click.Command = main
+    context = click.Context(main)
+    while words and isinstance(command, click.Group) and not words[0].startswith("-"):
+        inner = command.get_command(context, words[0])
+        assert inner is not None, words
+        command, words = inner, words[1:]
+    known = {name for option in command.params for name in option.opts}
+    assert {word.split("=")[0] for word in words if word.startswith("--")} <= known, words
+
+
+def options(command: click.Command) -> set[str]:
+    """Of a command and all below it."""
+    found = {name for option in command.params for name in option.opts}
+    if isinstance(command, click.Group):
+        inner = [command.get_command(click.Context(command), name) for name in command.list_commands(click.Context(command))]
+        found.update(*(options(each) for each in inner if each is not None))
+    return found
+
+
+@ALL
+def test_routes_exist(guide: Page) -> None:
+    """Those in commands, and all between backticks."""
+    named = [code.split(" ")[-1] for code in guide.codes if re.match(r"(GET |POST |DELETE )?/", code)]
+    named += re.findall(r"http://127\.0\.0\.1:8000(/[^\s'\"]*)", guide.text)
+    known = [
+        re.sub(r"\\{.*?\\}", ".+", re.escape(path))
+        for file in (ROOT / "service/api").glob("*.py")
+        for path in ROUTE.findall(file.read_text())
+    ]
+    for path in set(named) - NO_ROUTES:
+        assert any(re.fullmatch(one, path) for one in known), path
+
+
+@ALL
+def test_links_lead_somewhere(guide: Page) -> None:
+    """To a file that is there, and in it to a section."""
+    for link in guide.links:
+        require_link(ROOT / "docs", guide, link)
+
+
+def require_link(folder: Path, guide: Page, link: str) -> None:
+    if link.startswith("https://"):
+        return
+    name, _, section = link.partition("#")
+    target = (folder / name).resolve() if name else folder / guide.name
+    assert target.exists(), link
+    assert not section or section in Page(target.name, target.read_text()).anchors, link
+
+
+def test_readme_leads_to_every_guide() -> None:
+    """And each of its links into the guides leads somewhere."""
+    readme = Page("README.md", read("README.md"))
+    links = [link for link in readme.links if link.startswith("docs/")]
+    assert {f"docs/{guide.name}" for guide in pages()} <= set(links)
+    for link in links:
+        require_link(ROOT, readme, link)
+
+
+@ALL
+def test_blocks_are_run_or_marked(guide: Page) -> None:
+    """No language that no test knows, and nothing indented that looks like a command."""
+    assert {block.language for block in guide.blocks} <= LANGUAGES
+    assert "\n    $ " not in guide.text
+
+
+@ALL
+def test_files_in_cloud_commands_exist(guide: Page) -> None:
+    """What is deployed is in the repository."""
+    texts = [block.text for block in guide.blocks if block.language == CLOUD] + guide.codes
+    found = {path for text in texts for path in re.findall(r"\b(?:infra|tests|service)/[\w./-]+|\bContainerfile\b", text)}
+    assert [path for path in found if not (ROOT / path).exists()] == []
+
+
+def alerts() -> list[tuple[str, str]]:
+    """Names, and where their runbooks lead."""
+    text = read("infra/prometheus/alerts.yml")
+    return list(zip(re.findall(r"- alert: (\w+)", text), re.findall(r"runbook: (\S+)", text), strict=True))
+
+
+def test_every_alert_has_its_section() -> None:
+    """The runbook leads to a section that names the alert; no section names one that is not there."""
+    operate = page("operate.md")
+    for name, runbook in alerts():
+        file, _, section = runbook.partition("#")
+        assert file == "docs/operate.md"
+        assert f"`{name}`" in operate.section(section)
+    assert set(re.findall(r"`(Tidepool\w+)`", operate.prose)) == {name for name, _ in alerts()}
+
+
+def test_every_exit_code_is_told() -> None:
+    """Those of the code, and no others."""
+    codes = {0, EXIT_FAILED, EXIT_SETTINGS, EXIT_PROBLEMS, life.EXIT_FATAL, life.EXIT_DAMAGED, *life.SNAPSHOT_EXITS.values()}
+    assert [int(row[0]) for row in table(page("operate.md").section("exit-codes")) if row[0].isdigit()] == sorted(codes)
+
+
+def literals() -> Iterator[str]:
+    """Every text in the code, also the pieces between the values of a message."""
+    for file in (*(ROOT / "service").rglob("*.py"), *(ROOT / "snapshots").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+@pytest.mark.parametrize(("name", "section"), [("operate.md", "log-lines"), ("recovery.md", "when-a-start-asks-you")])
+def test_messages_are_those_of_the_code(name: str, section: str) -> None:
+    """The first column of the tables of messages."""
+    there = list(literals())
+    messages = [code for row in table(page(name).section(section)) for code in re.findall(r"`([^`]+)`", row[0])]
+    assert len(messages) > 5
+    assert [each for each in messages if each != "message" and not any(each in text for text in there)] == []
+
+
+GRACES = {
+    "Fly.io": ("infra/fly/fly.toml", r"kill_timeout = (\d+)", r'ISCC_SEARCH_DRAIN_SECONDS = "(\d+)"'),
+    "ECS": ("infra/ecs/template.yaml", r"StopTimeout: (\d+)", r'ISCC_SEARCH_DRAIN_SECONDS, Value: "(\d+)"'),
+    "Kubernetes": ("infra/kubernetes/tidepool.yaml", r"terminationGracePeriodSeconds: (\d+)", r'ISCC_SEARCH_DRAIN_SECONDS: "(\d+)"'),
+    "Compose": ("infra/compose/compose.yaml", r"stop_grace_period: (\d+)s", r'ISCC_SEARCH_DRAIN_SECONDS: "(\d+)"'),
+}
+
+
+def test_graces_are_those_of_the_files() -> None:
+    """What the platform waits, and the budget in it."""
+    rows = {row[0]: row[1:] for row in table(page("deploy.md").section("stopping"))}
+    for platform, (file, *patterns) in GRACES.items():
+        wait, budget = (re.findall(pattern, read(file)) for pattern in patterns)
+        assert [re.findall(r"` (\d+)", rows[platform][0])[0], rows[platform][1]] == [*wait, *budget], platform
+
+
+def test_what_is_changed_stands_in_the_files() -> None:
+    """The table of the three values names keys that are there."""
+    files = {1: "infra/fly/fly.toml", 2: "infra/ecs/template.yaml", 3: "infra/kubernetes/tidepool.yaml"}
+    for row in table(page("deploy.md").section("what-to-change")):
+        for column, file in files.items():
+            for code in re.findall(r"`([\w]+)`", row[column]):
+                assert re.search(rf"\b{code}\b", read(file)), (file, code)
+
+
+def test_rights_are_those_that_the_code_asks_for() -> None:
+    """The policy has what the hint for a refusal names, and the ECS template has it too."""
+    (block,) = (block for block in page("security.md").blocks if block.language == DATA)
+    found = {action for each in json.loads(block.text)["Statement"] for action in [each["Action"]] if isinstance(action, str)}
+    found |= {action for each in json.loads(block.text)["Statement"] if isinstance(each["Action"], list) for action in each["Action"]}
+    assert found == set(re.findall(r"s3:\w+", s3_errors.POLICY))
+    assert found <= set(re.findall(r"s3:\w+", read("infra/ecs/template.yaml")))
+
+
+def test_formats_are_those_of_the_code() -> None:
+    """Numbers and names."""
+    rows = [row[1] for row in table(page("upgrade.md").section("format-versions"))][1:]
+    assert rows == [
+        str(store.FORMAT),
+        f"{store.LMDB_ENGINE}, with the machine's pages",
+        str(mark.FORMAT),
+        str(prefix.LAYOUT),
+        str(manifest.FORMAT),
+        f"`{log.MAGIC.decode()}`",
+    ]
+    assert paths.FORMAT in page("upgrade.md").text
+
+
+def test_anchors_are_made_as_on_github() -> None:
+    assert [anchor(title) for title in ("CPU high", "To a moment of the past", "What is `there`?")] == [
+        "cpu-high",
+        "to-a-moment-of-the-past",
+        "what-is-there",
+    ]
