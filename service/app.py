@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 from litestar import Litestar
 from litestar.exceptions import MethodNotAllowedException
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
-from service.api import assets, health, indexes, search, snapshots, web
+from service.api import assets, health, indexes, loglevel, search, snapshots, web
 from service.api.access import Access, Limits
 from service.api.auth import key_guard
 from service.api.body import Bodies
 from service.api.cors import Cors
 from service.api.errors import exception_handlers
 from service.api.reply import Reply
-from service.api.traffic import Traffic
+from service.api.traffic import Traffic, Watch
 from service.logs import RequestLog
 from service.settings import Settings
 from service.telemetry import Metrics
 
 
-def create_app(access: Access, metrics: Metrics, settings: Settings, log: RequestLog | None = None) -> ASGIApp:
+def create_app(
+    access: Access, metrics: Metrics, settings: Settings, log: RequestLog | None = None, watches: Sequence[Watch] = ()
+) -> ASGIApp:
     """An ASGI application without lifespan: the process around it opens and closes the engine."""
     inner = create_router(access, limits(settings), settings.api_secret)
-    return Traffic(Cors(inner, settings.cors_origins), metrics, log)
+    return Traffic(Cors(inner, settings.cors_origins), metrics, log, watches)
 
 
 def create_router(access: Access, bounds: Limits, secret: str | None) -> Litestar:
     guards = [] if secret is None else [key_guard(secret)]
     bodies = Bodies(access, bounds.read_queue_bytes)
     guarded = [part.routes(access, bodies, bounds, guards) for part in (indexes, assets, search)]
-    handlers = [*itertools.chain(*guarded), *snapshots.routes(access, guards), *health.routes(access), *web.routes(bounds)]
+    handlers = [
+        *itertools.chain(*guarded),
+        *snapshots.routes(access, guards),
+        *loglevel.routes(guards),
+        *health.routes(access),
+        *web.routes(bounds),
+    ]
     return Litestar(
         route_handlers=[*_without_options(handlers), *handlers],
         exception_handlers=exception_handlers(),

@@ -9,7 +9,9 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -34,12 +36,14 @@ WITHOUT_MEANING = frozenset(
         "AGGREGATOR_HUB_LIST_URL",
         "AGGREGATOR_POLL_INTERVAL",
         "AGGREGATOR_HUB_REFRESH_INTERVAL",
-        "SENTRY_DSN",
-        "SENTRY_TRACES_SAMPLE_RATE",
         "API_KEY",
     }
 )
 """Names that iscc-search reads and this service does not need."""
+
+
+HIDDEN = frozenset({"API_SECRET", "SENTRY_DSN"})
+"""Values that no message repeats."""
 
 
 class SettingsError(Exception):
@@ -82,6 +86,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     write_queue: int
     write_queue_bytes: int
     drain_seconds: int
+    drain_grace_seconds: int
     snapshot_url: str
     snapshot_interval: int
     log_interval: float
@@ -96,6 +101,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_verify_interval: int
     snapshot_drill_interval: int
     snapshot_heartbeat_url: str
+    otel: bool
+    sentry_dsn: str
+    sentry_traces_sample_rate: float
     environment: dict[str, str]
     """Names that AWS gives to credentials, region and endpoint, as they were found."""
 
@@ -123,8 +131,9 @@ def load(environ: Mapping[str, str], dotenv: Path) -> tuple[Settings, list[str]]
         try:
             values["directory" if name == "INDEX_URI" else name.lower()] = None if text is None else read(text)
         except ValueError as error:
-            shown = "(hidden)" if name == "API_SECRET" else repr(text)
+            shown = "(hidden)" if name in HIDDEN else repr(text)
             problems.append(f"{PREFIX}{name}={shown}: {error}")
+    problems += [] if problems else _contradictions(values)
     if problems:
         raise SettingsError(problems)
     found = {**_read_dotenv(dotenv), **environ}
@@ -156,6 +165,15 @@ def describe() -> list[Row]:
 
 def is_loopback(host: str) -> bool:
     return ipaddress.ip_address(host).is_loopback
+
+
+def _contradictions(values: Mapping[str, Any]) -> list[str]:
+    """Settings that are right alone and not together."""
+    grace, budget = values["drain_grace_seconds"], values["drain_seconds"]
+    if grace * 2 <= budget:
+        return []
+    most = f"expected at most half of {PREFIX}DRAIN_SECONDS={budget}, because the rest of the stop needs time too"
+    return [f"{PREFIX}DRAIN_GRACE_SECONDS='{grace}': {most}"]
 
 
 def _notices(given: Mapping[str, str]) -> list[str]:
@@ -324,6 +342,26 @@ def _heartbeat(text: str) -> str:
     return text
 
 
+def _dsn(text: str) -> str:
+    parts = urlsplit(text)
+    project = parts.path.rpartition("/")[2]
+    if parts.scheme not in ("http", "https") or not parts.username or not parts.hostname or not project.isdigit():
+        raise ValueError("expected the DSN of a project, such as https://key@sentry.example.org/1")
+    _with_package("sentry_sdk", "sentry")
+    return text
+
+
+def _with_package(module: str, extra: str) -> bool:
+    """True when it can be imported; it is not imported here."""
+    try:
+        found = find_spec(module) is not None
+    except ModuleNotFoundError:
+        found = False
+    if not found:
+        raise ValueError(f"needs packages that are not installed: run pip install 'tidepool[{extra}]', or leave the variable out")
+    return True
+
+
 def _keep(text: str) -> tuple[int, int, int]:
     parts = text.split(",")
     if len(parts) != 3 or not all(part.strip().isdigit() and len(part.strip()) < 5 for part in parts):
@@ -376,6 +414,11 @@ SETTINGS: dict[str, tuple[str | None, str, Callable[[str], object]]] = {
     "WRITE_QUEUE": ("1024", "writes that may wait for a commit; above that 503", _integer(1, 100_000)),
     "WRITE_QUEUE_BYTES": ("134217728", "bytes of the writes that wait; above that 503", _integer(1024, _BYTES_MAX)),
     "DRAIN_SECONDS": ("30", "time after SIGTERM to finish accepted requests and to ship the end of the log", _integer(1, 3600)),
+    "DRAIN_GRACE_SECONDS": (
+        "0",
+        "of that time, how long requests are still answered after readiness has ended: until whoever sends them here knows",
+        _integer(0, 1800),
+    ),
     "SNAPSHOT_URL": (
         "",
         (
@@ -413,4 +456,15 @@ SETTINGS: dict[str, tuple[str | None, str, Callable[[str], object]]] = {
         "address that is called while the bucket has everything; its silence is the alarm",
         lambda text: _heartbeat(text) if text else "",
     ),
+    "OTEL": (
+        "no",
+        "`yes` sends a span of each request by OTLP over HTTP, to `OTEL_EXPORTER_OTLP_ENDPOINT`; needs the extra `otel`",
+        lambda text: _with_package("opentelemetry.exporter.otlp.proto.http", "otel") if _choice("yes", "no")(text) == "yes" else False,
+    ),
+    "SENTRY_DSN": (
+        "",
+        "Sentry project that is sent what the log has as errors; needs the extra `sentry`",
+        lambda text: _dsn(text) if text else "",
+    ),
+    "SENTRY_TRACES_SAMPLE_RATE": ("0", "share of the requests whose times Sentry is sent too, 0 to 1", _fraction),
 }

@@ -41,6 +41,8 @@ ONE_IMPORTER = {
     "botocore": {"snapshots.s3_client"},
     "click": {"service.cli", "service.snapshot_cli"},
     "apscheduler": {"service.boot.jobs"},
+    "opentelemetry": {"service.otel"},
+    "sentry_sdk": {"service.sentry"},
 }
 
 
