@@ -39,7 +39,7 @@ def attributes(span: Span) -> dict[str, object]:
 def test_a_span_for_each_request(tmp_path: Path, receiver: Collector) -> None:
     """Method, route, status and id; the caller's trace is followed; no path, header, query or body. A stop sends what waits."""
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_SERVICE_NAME": "mine", "OTEL_BSP_SCHEDULE_DELAY": "60000"}
-    with Server(tmp_path / "data", environment=environment, **OTEL) as server, httpx.Client(base_url=server.url) as http:
+    with Server(tmp_path / "data", **OTEL).given(environment) as server, httpx.Client(base_url=server.url) as http:
         http.post("/indexes", json={"name": INDEX})
         stored = http.post(
             f"/indexes/{INDEX}/assets", json=[{**new_entry(1), "metadata": {"name": "hush-1"}}], headers={"cookie": "hush-2"}
@@ -71,7 +71,7 @@ def test_a_receiver_that_hangs_costs_a_second(tmp_path: Path, receiver: Collecto
     receiver.hangs.set()
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
     settings = OTEL if kind == "otel" else {"SENTRY_DSN": receiver.dsn, "SENTRY_TRACES_SAMPLE_RATE": "1"}
-    with Server(tmp_path / "data", environment=environment, **settings) as server:
+    with Server(tmp_path / "data", **settings).given(environment) as server:
         assert httpx.post(f"{server.url}/indexes", json={"name": INDEX}).status_code == 201
         started = time.monotonic()
         assert server.stop() == 0
@@ -162,7 +162,7 @@ def test_nothing_of_them_is_imported_when_off(tmp_path: Path, receiver: Collecto
     """The interpreter's own list of imports, of a service that started, answered and stopped."""
     settings = {**OTEL, "SENTRY_DSN": receiver.dsn} if on else {}
     environment = {"PYTHONPROFILEIMPORTTIME": "1", "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
-    with Server(tmp_path / "data", environment=environment, **settings) as server:
+    with Server(tmp_path / "data", **settings).given(environment) as server:
         assert httpx.get(f"{server.url}/indexes").status_code == 200
         assert server.stop() == 0
     imported = [line for line in server.log().splitlines() if line.startswith("import time:")]

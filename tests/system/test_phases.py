@@ -18,7 +18,7 @@ import pytest
 from tests.stores import Faulty, faulty_store, moto_store
 from tests.stores.faulty import Request, hung
 from tests.system.client import Client, metrics
-from tests.system.estate import INDEX, REMOTE, checkpoint, end_of, new_entry, require_entries
+from tests.system.estate import INDEX, REMOTE, Estate, checkpoint, end_of, new_entry, require_entries
 from tests.system.logged import events, phases, states
 from tests.system.server import HOST, Server, wait_until
 
@@ -56,15 +56,18 @@ def faulty() -> Iterator[Faulty]:
 @contextlib.contextmanager
 def restoring(faulty: Faulty, tmp_path: Path) -> Iterator[tuple[Server, Gate]]:
     """A service that fills an empty disk, held at the first file. Its bucket has one asset in a checkpoint."""
-    settings: dict[str, Any] = {"SNAPSHOT_URL": faulty.store.url, "environment": faulty.store.environment}
-    with Server(tmp_path / "first", SNAPSHOT_MISSING="create", **settings) as first, Client(first.port, headers=REMOTE) as client:
+    url = faulty.store.url
+    for root in (tmp_path / "first", tmp_path):
+        Estate(root).trust(url)
+    filling = Server(tmp_path / "first" / "data", SNAPSHOT_MISSING="create", SNAPSHOT_URL=url).given(faulty.store.environment)
+    with filling as first, Client(first.port, headers=REMOTE) as client:
         client.create_index(INDEX)
         assert client.add(INDEX, [new_entry(1)]).status == 201
         checkpoint(client)
         first.kill()
     gate = Gate()
     faulty.always("GET", gate)
-    server = Server(tmp_path / "data", DRAIN_GRACE_SECONDS=2, **settings)
+    server = Server(tmp_path / "data", DRAIN_GRACE_SECONDS=2, SNAPSHOT_URL=url).given(faulty.store.environment)
     server.start()
     try:
         assert gate.reached.wait(30), server.log()
@@ -73,6 +76,14 @@ def restoring(faulty: Faulty, tmp_path: Path) -> Iterator[tuple[Server, Gate]]:
     finally:
         gate.open()
         server.end()
+
+
+def shipping(faulty: Faulty, tmp_path: Path, drain_seconds: int) -> Server:
+    """A service, not started, that ships to the store."""
+    url = faulty.store.url
+    Estate(tmp_path).trust(url)
+    server = Server(tmp_path / "data", SNAPSHOT_URL=url, SNAPSHOT_MISSING="create", DRAIN_SECONDS=drain_seconds)
+    return server.given(faulty.store.environment)
 
 
 def answers(port: int) -> bool:
@@ -162,8 +173,7 @@ def test_a_stop_before_the_port_is_open(tmp_path: Path) -> None:
 
 def test_a_bucket_that_hangs_and_a_checkpoint_leave_the_probe_alone(faulty: Faulty, tmp_path: Path) -> None:
     """Liveness depends on nothing: not while a checkpoint waits for the store, and not while writes do."""
-    settings: dict[str, Any] = {"SNAPSHOT_URL": faulty.store.url, "SNAPSHOT_MISSING": "create", "environment": faulty.store.environment}
-    with Server(tmp_path / "data", DRAIN_SECONDS=4, **settings) as server, Client(server.port) as client:
+    with shipping(faulty, tmp_path, 4) as server, Client(server.port) as client:
         client.create_index(INDEX)
         assert client.add(INDEX, [new_entry(1)]).status == 201
         seen = len(faulty.seen)
@@ -229,8 +239,7 @@ def test_late_writes_are_refused_and_the_budget_holds(faulty: Faulty, tmp_path: 
     """With a store that hangs and a client that is slow: the phases are those of the plan, each within its time; a write that comes when
     nothing is taken any more gets 503; what the bucket does not have is on the disk, and the exit code says that it is not shipped."""
     budget = 10
-    settings: dict[str, Any] = {"SNAPSHOT_URL": faulty.store.url, "SNAPSHOT_MISSING": "create", "environment": faulty.store.environment}
-    with Server(tmp_path / "data", DRAIN_SECONDS=budget, **settings) as server, Client(server.port) as client:
+    with shipping(faulty, tmp_path, budget) as server, Client(server.port) as client:
         client.create_index(INDEX)
         faulty.always("PUT", hung)
         assert client.add(INDEX, [new_entry(1)]).status == 201

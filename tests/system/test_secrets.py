@@ -49,8 +49,7 @@ def test_nothing_that_was_sent_is_logged(tmp_path: Path, level: str) -> None:
             LOG_LEVEL=level,
             SNAPSHOT_URL=store.url,
             SNAPSHOT_MISSING="create",
-            environment={**store.environment, **credentials},
-        )
+        ).given({**store.environment, **credentials})
         with server, Client(server.port, headers={"x-api-key": SECRET, **REMOTE}) as client:
             client.create_index(INDEX)
             send_secrets(server)
