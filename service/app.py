@@ -11,7 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.stores.base import Store
 from litestar.types import ASGIApp, Middleware
 
-from service.api import assets, health, indexes, search, snapshots, web
+from service.api import assets, health, indexes, loglevel, search, snapshots, web
 from service.api.access import Access, Limits, Switches
 from service.api.admission import Admission, Bounds
 from service.api.auth import key_guard
@@ -19,18 +19,18 @@ from service.api.body import Bodies
 from service.api.cors import Cors
 from service.api.errors import exception_handlers
 from service.api.reply import Reply
-from service.api.traffic import Traffic
+from service.api.traffic import Traffic, Watch
 from service.logs import RequestLog
 from service.meter import Meter
 from service.settings import Settings
 
 
-def create_app(access: Access, metrics: Meter, settings: Settings, log: RequestLog | None = None) -> ASGIApp:
+def create_app(access: Access, metrics: Meter, settings: Settings, log: RequestLog | None = None, watches: Sequence[Watch] = ()) -> ASGIApp:
     """An ASGI application without lifespan: the process around it opens and closes the engine."""
     limited, stores = _rate_limit(settings, metrics)
     inner = create_router(access, limits(settings), settings.api_secret, Switches(settings.docs, settings.metrics), limited, stores)
     admitted = Admission(inner, Bounds(settings.max_requests, settings.request_seconds))
-    return Traffic(Cors(admitted, settings.cors_origins), metrics, log, settings.max_requests)
+    return Traffic(Cors(admitted, settings.cors_origins), metrics, log, settings.max_requests, watches)
 
 
 def create_router(
@@ -48,6 +48,7 @@ def create_router(
         *assets.routes(access, bodies, bounds, guards),
         *search.routes(access, bodies, bounds, guards, search_middleware),
         *snapshots.routes(access, guards),
+        *loglevel.routes(guards),
         *health.routes(access, switches),
         *web.routes(bounds, switches),
     ]

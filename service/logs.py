@@ -1,6 +1,8 @@
 """Log lines: JSON for machines, one readable line on a terminal, each with the id of the request it belongs to.
 
 No line holds a body, a key or a secret: nothing of a request is logged but method, path template, status, time and request id.
+The level is that of our own lines and may change while the process runs. Libraries speak from warnings up: what some of them say below
+shows requests and how they are signed.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import msgspec
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 """Id of the request that the running task answers."""
 
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
 logger = logging.getLogger("tidepool")
 
 
@@ -24,10 +28,18 @@ def set_up(level: str) -> None:
     """Logging of the process to stderr. Called once, by the command."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_HumanFormatter() if sys.stderr.isatty() else _JsonFormatter())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
-    for chatty in ("_granian", "granian"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """One of LEVELS, from the next line on."""
+    logger.setLevel(level.upper())
+
+
+def level() -> str:
+    return logging.getLevelName(logger.getEffectiveLevel()).lower()
 
 
 def event(level: int, message: str, **members: object) -> None:
@@ -45,6 +57,8 @@ class RequestLog:
 
     def __call__(self, request_id: str, method: str, route: str, status: int, seconds: float) -> None:
         """All arguments are safe to write: the route is a template, the id was checked."""
+        if not logger.isEnabledFor(logging.INFO):
+            return
         now = time.time()
         if int(now) != self._second:
             self._second = int(now)
@@ -59,11 +73,6 @@ class RequestLog:
         else:
             line = f"{self._prefix} info    request {method} {route} {status} {seconds * 1000:.1f} ms request_id={request_id}\n"
         os.write(sys.stderr.fileno(), line.encode())
-
-
-def request_log() -> RequestLog | None:
-    """What notes requests, when the level asks for it."""
-    return RequestLog() if logger.isEnabledFor(logging.INFO) else None
 
 
 class _JsonFormatter(logging.Formatter):

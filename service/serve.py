@@ -1,7 +1,7 @@
 """The server: one process, one event loop, Granian embedded in it, and what happens from the command to the exit code.
 
-The signals are ours. SIGTERM and SIGINT drain: the port closes, accepted requests are answered, then the lanes end, then the engine.
-Everything together has one budget, so a client that never finishes its request costs nothing but its own answer.
+The signals are ours. SIGTERM and SIGINT stop in order, see `service.boot.stopping`; further ones change nothing. Everything together has
+one budget, so a client that never finishes its request costs nothing but its own answer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import uvloop
 from granian.constants import HTTPModes, Interfaces
@@ -29,17 +29,18 @@ from service import __version__
 from service.app import create_app
 from service.boot.failing import arm_all
 from service.boot.life import EXIT_FAILED, Boot, End
+from service.boot.stopping import REPORTS_S, Budget, phase
 from service.configuration.rules import is_loopback
-from service.logs import event, logger, request_log
+from service.logs import RequestLog, event, logger
 from service.meter import Meter, make
+from service.reporting import Reporter, reporters
 from service.settings import Settings, process_failpoints
 
 OPENING_PATIENCE_S = 1.0
 """So long the port waits for the data directory: most faults are found before anything is served."""
-CLOSING_SHARE = 0.4
-"""Part of the drain budget that is kept for the lanes and the engine."""
 SWITCH_INTERVAL_S = 0.001
 """How long a thread may keep the interpreter from the event loop. Python's 5 ms make probes wait when all lanes are busy."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 HEADER_READ_MS = 10_000
 BACKLOG = 1024
 
@@ -48,18 +49,24 @@ def serve(settings: Settings, *, adopt: str = "") -> NoReturn:
     """Serves until a signal or a failure, then ends the process with its exit code. `adopt`: see `snapshots.start.Allowed`."""
     _allow_open_files()
     arm_all(process_failpoints())
+    early: list[signal.Signals] = []
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda number, _: early.append(signal.Signals(number)))
     metrics = make(switched_on=settings.metrics)
+    watches = reporters(settings)
     boot = Boot(settings, metrics, adopt)
     end = boot.start(OPENING_PATIENCE_S)
     if end is None:
         fault = port_fault(settings.host, settings.port)
         end = None if fault is None else End(EXIT_FAILED, fault)
     if end is not None:
-        boot.close(CLOSING_SHARE * settings.drain_seconds)
+        boot.close(settings.drain_seconds)
+        close_all(watches)
         leave(end)
     _announce(settings)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    leave(uvloop.run(_serve(settings, metrics, boot)))
+    uvloop.run(_serve(settings, metrics, boot, early, watches))
+    raise AssertionError("serving ends the process")
 
 
 def port_fault(host: str, port: int) -> str | None:
@@ -96,24 +103,34 @@ def leave(end: End) -> NoReturn:
     os._exit(end.code)
 
 
+def close_all(watches: list[Reporter]) -> None:
+    """Sends what waits. Whoever receives it may hang: that costs a second, and nothing else."""
+    if not watches:
+        return
+    with phase("reports", REPORTS_S):
+        threads = [threading.Thread(target=watch.close, args=(REPORTS_S,), daemon=True) for watch in watches]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + REPORTS_S
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+
 def _allow_open_files() -> None:
     """As many as the system lets a process have: each segment file takes one, each graph one for each thread."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _serve(settings: Settings, metrics: Meter, boot: Boot) -> End:
+async def _serve(settings: Settings, metrics: Meter, boot: Boot, early: list[signal.Signals], watches: list[Reporter]) -> NoReturn:
+    """Ends the process while the loop still runs: as long as there is a process, a signal does what it should."""
     loop = asyncio.get_running_loop()
-    ended: asyncio.Future[End] = loop.create_future()
-
-    def finish(end: End) -> None:
-        if not ended.done():
-            ended.set_result(end)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, finish, End(0, f"received {number.name}"))
-    boot.on_end(partial(_call, loop, finish))
-    app = create_app(boot, metrics, settings, request_log())
+    told: asyncio.Future[End] = loop.create_future()
+    failing: asyncio.Future[End] = loop.create_future()
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, _settle, told, End(0, f"received {number.name}"))
+    boot.on_end(partial(_call, loop, partial(_settle, failing)))
+    app = create_app(boot, metrics, settings, RequestLog(), [watch.note for watch in watches])
     gc.freeze()  # what is there now stays: no later collection needs to look at it
     gc.set_threshold(10_000, 20, 20)  # a large answer makes many objects and no cycles: collecting beside it only stops other threads
     server = Server(
@@ -128,27 +145,46 @@ async def _serve(settings: Settings, metrics: Meter, boot: Boot) -> End:
         log_enabled=False,
     )
     serving = loop.create_task(server.serve())
-    await asyncio.wait({ended, serving}, return_when=asyncio.FIRST_COMPLETED)
-    end = ended.result() if ended.done() else End(EXIT_FAILED, "the server ended by itself, see the log")
-    return await _drain(settings, boot, server, serving, end)
+    if early:
+        _settle(told, End(0, f"received {early[0].name}"))
+    await asyncio.wait({told, failing, serving}, return_when=asyncio.FIRST_COMPLETED)
+    ended = next((future.result() for future in (failing, told) if future.done()), None)
+    end = ended or End(EXIT_FAILED, "the server ended by itself, see the log")
+    end = await _stop(settings, boot, server, serving, failing, end, REPORTS_S if watches else 0.0)
+    await asyncio.to_thread(close_all, watches)
+    leave(end)
 
 
-def _call(loop: asyncio.AbstractEventLoop, finish: Callable[[End], None], end: End) -> None:
+def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[End], None], end: End) -> None:
     if not loop.is_closed():
-        loop.call_soon_threadsafe(finish, end)
+        loop.call_soon_threadsafe(callback, end)
 
 
-async def _drain(settings: Settings, boot: Boot, server: Server, serving: asyncio.Task[None], end: End) -> End:
+def _settle(future: asyncio.Future[End], end: End) -> None:
+    if not future.done():
+        future.set_result(end)
+
+
+async def _stop(
+    settings: Settings, boot: Boot, server: Server, serving: asyncio.Task[None], failing: asyncio.Future[End], end: End, kept_s: float
+) -> End:
+    """All phases but the last, for which `kept_s` are left. A failure cuts the grace short: nobody waits for answers that are errors."""
     started = time.monotonic()
     limit_end(settings.drain_seconds)
+    budget = Budget(settings.drain_seconds, settings.drain_grace_seconds)
+    served = boot.state.serves
     boot.drain()
     event(logging.INFO, "draining", reason=end.reason, budget_s=settings.drain_seconds)
+    if served and budget.grace_s:
+        with phase("grace", budget.grace_s):
+            until: set[asyncio.Future[Any]] = {failing, serving}
+            await asyncio.wait(until, timeout=budget.grace_s, return_when=asyncio.FIRST_COMPLETED)
     server.stop()  # type: ignore[no-untyped-call]  # the library has no annotations
-    _, unfinished = await asyncio.wait({serving}, timeout=settings.drain_seconds * (1 - CLOSING_SHARE))
+    with phase("requests", budget.requests_s):
+        _, unfinished = await asyncio.wait({serving}, timeout=budget.requests_s)
     if unfinished:
         logger.warning("some clients did not finish their requests in time and are cut off")
-    left = settings.drain_seconds - (time.monotonic() - started)
-    closed = await asyncio.to_thread(boot.close, left)
+    closed = await asyncio.to_thread(boot.close, budget.left_s - kept_s)
     event(logging.INFO, "stopped", seconds=round(time.monotonic() - started, 3))
     end = boot.end or end
     if closed or end.code:

@@ -85,6 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     docs: bool
     metrics: bool
     drain_seconds: int
+    drain_grace_seconds: int
     snapshot_url: str
     snapshot_interval: int
     log_interval: float
@@ -99,6 +100,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_verify_interval: int
     snapshot_drill_interval: int
     snapshot_heartbeat_url: str
+    otel: bool
+    sentry_dsn: str
+    sentry_traces_sample_rate: float
     environment: dict[str, str]
     """Names that AWS gives to credentials, region and endpoint, as they were found."""
 

@@ -45,6 +45,8 @@ ONE_IMPORTER = {
     "apscheduler": {"service.boot.jobs"},
     "redis": {"service.api.sharedstore"},
     "prometheus_client": {"service.telemetry"},
+    "opentelemetry": {"service.otel"},
+    "sentry_sdk": {"service.sentry"},
 }
 
 

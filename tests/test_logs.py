@@ -21,11 +21,13 @@ try:
 except ZeroDivisionError as error:
     logs.logger.error("unexpected error", exc_info=error)
 logs.logger.debug("not asked for")
-request_log = logs.request_log()
-assert request_log is not None
+request_log = logs.RequestLog()
 request_log("id-2", "GET", "/indexes/{name}", 200, 0.00125)
-logs.set_up("warning")
-assert logs.request_log() is None
+logging.getLogger("botocore").info("of a library")
+logs.set_level("warning")
+assert logs.level() == "warning"
+request_log("id-3", "GET", "/indexes/{name}", 200, 0.00125)
+logs.event(logging.INFO, "sealed")
 """
 COMMAND = [sys.executable, "-c", SCRIPT]
 

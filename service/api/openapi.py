@@ -11,9 +11,10 @@ from service.api import examples
 from service.api.access import Limits
 from service.api.durability import HEADER as DURABILITY
 from service.api.durability import WORDS
-from service.api.operations import ASSET, CODE, ERRORS, EXACT, GENERATION, LIMIT, NAME, OPERATIONS, Answer, Operation
+from service.api.operations import ASSET, CODE, ERRORS, EXACT, GENERATION, LEVEL, LIMIT, NAME, OPERATIONS, Answer, Operation
 from service.api.querystring import LIMIT_DEFAULT
 from service.api.schema import IsccCodeText, IsccEntry, IsccId, Readiness
+from service.logs import LEVELS
 
 REF = "#/components/schemas/{name}"
 JSON = "application/json"
@@ -23,6 +24,7 @@ TAGS = {
     "assets": "What is searched: an ISCC-ID with a code, units, simprints and metadata.",
     "search": "Finding assets that are the same or similar.",
     "snapshots": "What the bucket holds, from which an empty machine is filled.",
+    "log": "How much the log says.",
     "service": "For probes, monitoring and people. Open without a key.",
 }
 INTRODUCTION = (
@@ -77,7 +79,7 @@ def _operation(operation: Operation, schemas: dict[str, Json], parameters: dict[
         "description": operation.description,
         "responses": _responses(operation, schemas),
     }
-    in_path = [name for name in (NAME, ASSET, GENERATION) if f"{{{name}}}" in operation.path]
+    in_path = [name for name in (NAME, ASSET, GENERATION, LEVEL) if f"{{{name}}}" in operation.path]
     if in_path or operation.query or operation.headers:
         made["parameters"] = [parameters[name] for name in (*in_path, *operation.query, *operation.headers)]
     if operation.body is not None:
@@ -122,6 +124,7 @@ def _parameters(limits: Limits) -> dict[str, Json]:
         EXACT: _parameter(EXACT, "query", "Only identical simprints match.", {"type": "boolean", "default": False}, False),
         CODE: _parameter(CODE, "query", "ISCC-CODE to search for.", msgspec.json.schema(IsccCodeText), examples.CODE),
         GENERATION: _parameter(GENERATION, "path", "Number of the generation.", {"type": "integer", "minimum": 0}, 2),
+        LEVEL: _parameter(LEVEL, "path", "Lines of this level and above.", {"type": "string", "enum": list(LEVELS)}, "debug"),
         DURABILITY: _parameter(DURABILITY, "header", DURABILITY_WORDS, {"type": "string", "enum": list(WORDS)}, "remote"),
     }
 

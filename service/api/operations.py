@@ -21,6 +21,7 @@ from service.api.schema import (
     IsccQuery,
     IsccSearchResult,
     IsccStoredEntry,
+    LogLevel,
     Readiness,
     Service,
     Status,
@@ -28,7 +29,7 @@ from service.api.schema import (
 )
 from service.api.schema_snapshots import SnapshotCreated, SnapshotDetail, SnapshotDrill, SnapshotGeneration, SnapshotStatus
 
-NAME, ASSET, LIMIT, CODE, EXACT, GENERATION = "name", "iscc_id", "limit", "iscc_code", "exact", "generation"
+NAME, ASSET, LIMIT, CODE, EXACT, GENERATION, LEVEL = "name", "iscc_id", "limit", "iscc_code", "exact", "generation", "level"
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -282,6 +283,26 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="What runs here",
         description="Version, state, and how the bucket stands. Never waits.",
         success=(200, Answer("Version and state.", Status, examples.STATUS)),
+    ),
+    Operation(
+        method="get",
+        path="/log-level",
+        id="get_log_level",
+        tag="log",
+        summary="What the log has",
+        description="The level that holds now.",
+        success=(200, Answer("The level.", LogLevel, {"level": "info"})),
+        errors=(401,),
+    ),
+    Operation(
+        method="put",
+        path="/log-level/{level}",
+        id="put_log_level",
+        tag="log",
+        summary="Say more or less in the log",
+        description="From the next line on, until the process ends. `debug` adds each call of the bucket and each commit.",
+        success=(200, Answer("The level.", LogLevel, {"level": "debug"})),
+        errors=(400, 401),
     ),
     Operation(
         method="get",

@@ -234,6 +234,12 @@ class Health(msgspec.Struct, frozen=True):
     status: str
 
 
+class LogLevel(msgspec.Struct, frozen=True):
+    """What the log has: lines of this level and above."""
+
+    level: Annotated[str, Meta(extra_json_schema={"enum": ["debug", "info", "warning", "error", "critical"]})]
+
+
 class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether every acknowledged asset is served."""
 

@@ -6,7 +6,7 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from litestar.enums import ScopeType
@@ -20,6 +20,8 @@ PATH_CHARS_MAX = 1024
 DRAIN_BYTES_MAX = 1 << 18
 DRAIN_SECONDS_MAX = 1.0
 UNMATCHED = "unmatched"
+Watch = Callable[[str, str, str, int, float, Iterable[tuple[bytes, bytes]]], None]
+"""Told of each request: id, method, route, status, seconds, headers."""
 _METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"})
 _CLOSE = ((b"connection", b"close"),)
 """Answers that come before the whole body was read say so: the server drops such a connection, and clients must not use it again."""
@@ -30,9 +32,10 @@ _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 class Traffic:
     """Lives as long as the application; event loop only."""
 
-    def __init__(self, app: ASGIApp, metrics: Meter, log: RequestLog | None, max_requests: int) -> None:
+    def __init__(self, app: ASGIApp, metrics: Meter, log: RequestLog | None, max_requests: int, watches: Sequence[Watch] = ()) -> None:
         self._app = app
         self._log = log
+        self._watches = watches
         self._metrics = metrics
         self._prefix = secrets.token_hex(4)
         self._count = 0
@@ -98,6 +101,8 @@ class Traffic:
         self._metrics.count_request(method, route, status, seconds)
         if self._log is not None:
             self._log(request_id.decode(), method, route, status, seconds)
+        for watch in self._watches:
+            watch(request_id.decode(), method, route, status, seconds, scope["headers"])
 
 
 async def _drain(receive: Callable[[], Awaitable[Any]]) -> None:

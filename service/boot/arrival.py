@@ -128,7 +128,6 @@ class Arrival:
         found = inspect(self._directory)
         if found.data != "whole":
             return Disk(found.data, read_mark(self._live), found.reason)
-        self._phase("opening", "the data directory is being opened")
         try:
             self._open()
         except Damaged as error:
@@ -141,6 +140,7 @@ class Arrival:
         return Disk("whole", mark)
 
     def _open(self) -> Engine:
+        self._phase("opening", "the data directory is being opened")
         self._engine = Engine.open(self._directory, self._options, on_event=self._report, lock=self._lock)
         return self._engine
 

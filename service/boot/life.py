@@ -26,6 +26,7 @@ from service.boot.front import Front
 from service.boot.jobs import Job, Jobs
 from service.boot.keeper import Keeper
 from service.boot.shedding import Shedding
+from service.boot.stopping import log_s, phase, writes_s
 from service.boot.trust import examine
 from service.engine.engine import Engine
 from service.engine.errors import Busy, Damaged, EngineError, Fatal, Invalid
@@ -63,8 +64,6 @@ SNAPSHOT_EXITS: dict[type[SnapshotError], int] = {
 """What the process ends with when the bucket and this disk cannot go on together."""
 FATAL_EVENT = "fatal"
 CLAIM_AGAIN_S = 5.0
-ENGINE_CLOSE_S = 2.0
-"""Kept of the time for closing."""
 SHIPPED_PATIENCE_S = 30.0
 """So long a write with `durability=remote` waits for the bucket."""
 
@@ -188,26 +187,39 @@ class Boot:
         deadline = time.monotonic() + timeout_s
         self._stopping.set()
         if self._thread.ident is not None:
-            self._thread.join(0.0 if self._engine is None else timeout_s)
-        if self._engine is None and self._thread.is_alive():
-            return True  # a restore: it goes on where it was at the next start
+            self._thread.join(0.0 if self._engine is None else timeout_s / 2)
+        if self._thread.is_alive() and not self._state.serves:
+            return True  # a start that was not ready: it goes on where it was at the next start
         if self._jobs is not None:
             self._jobs.stop()
         self._front.close()
-        lanes = [lane for lane in (self._reads, self._writes, self._observer) if lane is not None]
-        closed = [lane.close(max(0.0, deadline - time.monotonic())) for lane in lanes]
-        if self._thread.is_alive() or not all(closed):
-            return False
-        if self._keeper is not None:
-            left = max(0.0, deadline - time.monotonic())
-            self.unfinished = self._keeper.stop(left - min(ENGINE_CLOSE_S, left / 2))
-            if self._keeper.uses_engine:
-                return False  # closing LMDB under a reader would end the process the hard way
-        if self._engine is not None:
-            self._engine.close()
-        if self._lock is not None:
-            self._lock.release()
+        ended = self._end_lanes(max(0.0, deadline - time.monotonic()))
+        shipped = self._ship_rest(max(0.0, deadline - time.monotonic()))
+        if self._thread.is_alive() or not ended or not shipped:
+            return False  # closing LMDB under a reader would end the process the hard way
+        with phase("close", max(0.0, deadline - time.monotonic())):
+            if self._engine is not None:
+                self._engine.close()
+            if self._lock is not None:
+                self._lock.release()
         return not self.unfinished
+
+    def _end_lanes(self, left_s: float) -> bool:
+        """Nothing is taken any more. True when all that waited is done."""
+        at_most_s = writes_s(left_s)
+        deadline = time.monotonic() + at_most_s
+        with phase("writes", at_most_s):
+            lanes = [lane for lane in (self._writes, self._reads, self._observer) if lane is not None]
+            ended = [lane.close(max(0.0, deadline - time.monotonic())) for lane in lanes]
+        return all(ended)
+
+    def _ship_rest(self, left_s: float) -> bool:
+        """The end of the log, whatever else hangs. True when nothing of this reads the engine any more."""
+        if self._keeper is None:
+            return True
+        with phase("log", log_s(left_s)):
+            self.unfinished = self._keeper.stop(log_s(left_s))
+        return not self._keeper.uses_engine
 
     def _serving_engine(self) -> Engine:
         state = self._state
@@ -253,7 +265,7 @@ class Boot:
             self._engine.catch_up()
             return None
         opened = open_bucket(self._settings.snapshot_url, self._settings.environment, encryption=self._settings.snapshot_encryption)
-        bucket = TimedBucket(opened, self._metrics.count_bucket)
+        bucket = TimedBucket(opened, self._note_call)
         self.unsafe_store = examine(bucket, directory, accept=self._settings.snapshot_unsafe)
         allowed = permissions(self._settings, self._adopt)
         self._arrival = Arrival(directory, lock, Prefix(bucket), options(self._settings), allowed, self._enter, self._note)
@@ -331,7 +343,7 @@ class Boot:
             queue_max=self._settings.write_queue,
             queue_bytes_max=self._settings.write_queue_bytes,
             on_fatal=self._stop_writing,
-            on_commit=self._metrics.count_commit,
+            on_commit=self._note_commit,
         )
 
     def _stop_writing(self, error: BaseException) -> None:
@@ -349,6 +361,14 @@ class Boot:
         if name == FATAL_EVENT:
             self._fail(End(EXIT_FATAL, f"background work failed, the process ends and must be started again: {members.get('error')}"))
 
+    def _note_call(self, operation: str, result: str, seconds: float) -> None:
+        self._metrics.count_bucket(operation, result, seconds)
+        event(logging.DEBUG, "bucket", op=operation, result=result, ms=round(seconds * 1000, 3))
+
+    def _note_commit(self, requests: int, seconds: float) -> None:
+        self._metrics.count_commit(requests, seconds)
+        event(logging.DEBUG, "commit", requests=requests, ms=round(seconds * 1000, 3))
+
     def _fail(self, end: End) -> None:
         self._set_state(State("failed", end.reason, serves=False), end)
         self._on_end(end)
@@ -362,7 +382,8 @@ class Boot:
             before, self._state = self._state.name, state
             self._end = end
             if entered:  # told before anybody who waits can end the process
-                event(logging.INFO, "state", state=state.name, reason=state.reason, before=before, seconds=round(seconds, 3))
+                level = logging.ERROR if state.name == "failed" else logging.INFO
+                event(level, "state", state=state.name, reason=state.reason, before=before, seconds=round(seconds, 3))
             self._changed.notify_all()
 
     def _lane_depths(self) -> dict[str, int]:

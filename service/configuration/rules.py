@@ -78,6 +78,29 @@ def _drain(variable: str, values: Values, environ: Mapping[str, str]) -> str | N
     return f"{PREFIX}DRAIN_SECONDS={str(values['DRAIN_SECONDS'])!r}: {platform} kills after at most {most} seconds: set less than that"
 
 
+def _grace(values: Values, _: Mapping[str, str]) -> str | None:
+    grace, budget = values["DRAIN_GRACE_SECONDS"], values["DRAIN_SECONDS"]
+    if grace * 2 <= budget:
+        return None
+    most = f"expected at most half of {PREFIX}DRAIN_SECONDS={budget}, because the rest of the stop needs time too"
+    return f"{PREFIX}DRAIN_GRACE_SECONDS='{grace}': {most}"
+
+
+def _package(name: str, module: str, extra: str, values: Values, _: Mapping[str, str]) -> str | None:
+    """A setting that needs packages which are not installed. They are looked for, not imported."""
+    if not values[name] or _is_installed(module):
+        return None
+    shown = "(hidden)" if name in SECRETS else "'yes'"
+    return f"{PREFIX}{name}={shown}: needs packages that are not installed: run pip install 'tidepool[{extra}]', or leave the variable out"
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
 def _region(values: Values, environ: Mapping[str, str]) -> str | None:
     url = values["SNAPSHOT_URL"]
     endpoint = next((environ[name] for name in ENDPOINTS if environ.get(name)), "")
@@ -143,6 +166,9 @@ RULES = (
         )
         for variable, (_, most) in PLATFORMS.items()
     ),
+    Rule(("DRAIN_GRACE_SECONDS", "DRAIN_SECONDS"), _grace, {}),
+    Rule(("OTEL",), partial(_package, "OTEL", "opentelemetry.exporter.otlp.proto.http", "otel"), {}),
+    Rule(("SENTRY_DSN",), partial(_package, "SENTRY_DSN", "sentry_sdk", "sentry"), {}),
     Rule(
         ("SNAPSHOT_URL",),
         _region,

@@ -98,6 +98,11 @@ SETTINGS: dict[str, Setting] = {
     "DOCS": Setting("yes", "`no` answers `/docs` and `/openapi` with 404", kinds.yes_or_no()),
     "METRICS": Setting("yes", "`no` counts nothing and answers `/metrics` with 404", kinds.yes_or_no()),
     "DRAIN_SECONDS": Setting("30", "time after SIGTERM to finish accepted requests and to ship the end of the log", kinds.integer(1, 3600)),
+    "DRAIN_GRACE_SECONDS": Setting(
+        "0",
+        "of that time, how long requests are still answered after readiness has ended: until whoever sends them here knows",
+        kinds.integer(0, 1800),
+    ),
     "SNAPSHOT_URL": Setting(
         "",
         (
@@ -150,6 +155,18 @@ SETTINGS: dict[str, Setting] = {
         kinds.optional(kinds.text_of(texts.web_address, pattern="^https?:")),
         secret=True,
     ),
+    "OTEL": Setting(
+        "no",
+        "`yes` sends a span of each request by OTLP over HTTP, to `OTEL_EXPORTER_OTLP_ENDPOINT`; needs the extra `otel`",
+        kinds.yes_or_no(),
+    ),
+    "SENTRY_DSN": Setting(
+        "",
+        "Sentry project that is sent what the log has as errors; needs the extra `sentry`",
+        kinds.optional(kinds.text_of(texts.sentry_dsn, pattern="^https?://[^/@]+@")),
+        secret=True,
+    ),
+    "SENTRY_TRACES_SAMPLE_RATE": Setting("0", "share of the requests whose times Sentry is sent too, 0 to 1", kinds.fraction()),
 }
 SECRETS = tuple(name for name, setting in SETTINGS.items() if setting.secret)
 
@@ -169,8 +186,6 @@ WITHOUT_MEANING = frozenset(
         "AGGREGATOR_HUB_LIST_URL",
         "AGGREGATOR_POLL_INTERVAL",
         "AGGREGATOR_HUB_REFRESH_INTERVAL",
-        "SENTRY_DSN",
-        "SENTRY_TRACES_SAMPLE_RATE",
         "API_KEY",
     }
 )

@@ -79,6 +79,14 @@ def web_address(text: str) -> str:
     return text
 
 
+def sentry_dsn(text: str) -> str:
+    parts = urlsplit(text)
+    project = parts.path.rpartition("/")[2]
+    if parts.scheme not in ("http", "https") or not parts.username or not parts.hostname or not project.isdigit():
+        raise ValueError("expected the DSN of a project, such as https://key@sentry.example.org/1")
+    return text
+
+
 def keep(text: str) -> tuple[int, int, int]:
     parts = text.split(",")
     if len(parts) != 3 or not all(part.strip().isdigit() and len(part.strip()) < 5 for part in parts):

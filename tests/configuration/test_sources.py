@@ -34,7 +34,12 @@ def config(*arguments: str, directory: Path, **variables: str) -> subprocess.Com
 
 def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
     """The line end behind it is not part of it."""
-    values = {"API_SECRET": "hush", "SNAPSHOT_HEARTBEAT_URL": "https://x.example/secret", "RATE_LIMIT_REDIS_URL": "redis://:hush@x:1/0"}
+    values = {
+        "API_SECRET": "hush",
+        "SNAPSHOT_HEARTBEAT_URL": "https://x.example/secret",
+        "RATE_LIMIT_REDIS_URL": "redis://:hush@x:1/0",
+        "SENTRY_DSN": "https://key@x.example/1",
+    }
     assert values.keys() == set(SECRETS)
     for name, value in values.items():
         (tmp_path / name).write_text(f"{value}\n")

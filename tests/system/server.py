@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,19 +29,26 @@ NOT_OURS = (PREFIX, "AWS_", "TIDEPOOL_", "BUCKET_NAME")
 class Server:
     """One data directory and the process that serves it. `settings` are names without prefix: `Server(path, SEGMENT_CODES=64)`.
 
-    The log stands beside the directory and keeps growing over restarts. `environment` (variables under their own names) and
-    `arguments` (of `serve`) may be set before a start.
+    The log stands beside the directory and keeps growing over restarts. `environment` (variables under their own names), `arguments` (of
+    `serve`) and `command` (words before the interpreter) may be set before a start.
     """
 
     def __init__(self, directory: Path, **settings: object) -> None:
         self.directory = directory
         self.environment: dict[str, str] = {}
         self.arguments: list[str] = []
+        self.command: list[str] = []
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
         self.process: subprocess.Popen[bytes]
+        assert all(name.isupper() for name in settings), settings
         self._settings = settings
         self._log = directory.with_name(directory.name + ".log")
+
+    def given(self, environment: Mapping[str, str], command: Sequence[str] = ()) -> Self:
+        """The same server with these variables, and these words before the interpreter."""
+        self.environment, self.command = dict(environment), list(command)
+        return self
 
     def __enter__(self) -> Self:
         self.start()
@@ -59,7 +66,7 @@ class Server:
         """Returns at once; `wait_ready` waits."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service", "serve", *self.arguments],
+                [*self.command, sys.executable, "-m", "service", "serve", *self.arguments],
                 cwd=self.directory.parent,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,

@@ -47,7 +47,8 @@ def entry(number: int) -> Entry:
 def test_little_memory_holds_many_simprints(tmp_path: Path, simprints: int) -> None:
     """Under a limit on anonymous memory, near-duplicates are found with their places, and memory grows by no more than the promise."""
     assets = simprints // PER_ASSET
-    with Server(tmp_path / "data", command=("prlimit", f"--data={DATA_LIMIT}")) as server, Client(server.port) as client:
+    limited = Server(tmp_path / "data").given({}, ["prlimit", f"--data={DATA_LIMIT}"])
+    with limited as server, Client(server.port) as client:
         client.create_index(INDEX)
         before = 0
         for start in range(0, assets, 100):
