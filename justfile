@@ -46,6 +46,10 @@ bench *args:
 bench-large *args:
     {{ bin }}/python -m bench --large {{ args }}
 
+# What each switch saves: start and memory of an empty service.
+bench-switches *args:
+    {{ bin }}/python -m bench.switches {{ args }}
+
 # Builds the container image with Debian's buildah and runs it once. As root, on Debian.
 image-test *args:
     python3 infra/image_test.py {{ args }}
