@@ -50,6 +50,10 @@ bench-large *args:
 bench-switches *args:
     {{ bin }}/python -m bench.switches {{ args }}
 
+# What a machine needs for so many assets, as a table: an hour and more. `just sizing --sizes 10000` is done in a minute.
+sizing *args:
+    {{ bin }}/python -m bench.sizing {{ args }}
+
 # Builds the container image with Debian's buildah and runs it once. As root, on Debian.
 image-test *args:
     python3 infra/image_test.py {{ args }}

@@ -40,6 +40,8 @@ OPENING_PATIENCE_S = 1.0
 """So long the port waits for the data directory: most faults are found before anything is served."""
 SWITCH_INTERVAL_S = 0.001
 """How long a thread may keep the interpreter from the event loop. Python's 5 ms make probes wait when all lanes are busy."""
+STACK_BYTES = 2 << 20
+"""Of each thread. The system's 8 MB are never touched, but count where the memory that a process may ask for is limited."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 HEADER_READ_MS = 10_000
 BACKLOG = 1024
@@ -47,7 +49,16 @@ BACKLOG = 1024
 
 def serve(settings: Settings, *, adopt: str = "") -> NoReturn:
     """Serves until a signal or a failure, then ends the process with its exit code. `adopt`: see `snapshots.start.Allowed`."""
+    try:
+        _run(settings, adopt)
+    except BaseException as error:  # noqa: BLE001 - the process ends here, whatever its threads do: nothing is swallowed
+        logger.critical("serving failed", exc_info=error)
+        leave(End(EXIT_FAILED, f"unexpected {type(error).__name__} while serving: {error}"))
+
+
+def _run(settings: Settings, adopt: str) -> NoReturn:
     _allow_open_files()
+    threading.stack_size(STACK_BYTES)
     arm_all(process_failpoints())
     early: list[signal.Signals] = []
     for number in STOP_SIGNALS:
@@ -149,7 +160,7 @@ async def _serve(settings: Settings, metrics: Meter, boot: Boot, early: list[sig
         _settle(told, End(0, f"received {early[0].name}"))
     await asyncio.wait({told, failing, serving}, return_when=asyncio.FIRST_COMPLETED)
     ended = next((future.result() for future in (failing, told) if future.done()), None)
-    end = ended or End(EXIT_FAILED, "the server ended by itself, see the log")
+    end = ended or End(EXIT_FAILED, f"the server ended by itself: {serving.exception() or 'it does not say why'}")
     end = await _stop(settings, boot, server, serving, failing, end, REPORTS_S if watches else 0.0)
     await asyncio.to_thread(close_all, watches)
     leave(end)

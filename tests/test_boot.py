@@ -217,3 +217,22 @@ def test_stopping_never_takes_longer_than_its_budget() -> None:
         done.stderr
         == "tidepool: stopping took longer than 0.05 seconds and was cut short; everything that was acknowledged is on this disk\n"
     )
+
+
+def test_a_defect_behind_the_start_ends_the_process(tmp_path: Path) -> None:
+    """Threads run, the directory is open, and then the application cannot be made: one line says why, the code is 1, and nothing hangs."""
+    script = """
+import sys
+from pathlib import Path
+from service import serve
+from tests.api.inside import settings
+def broken(*_):
+    raise RuntimeError("a defect")
+serve.create_app = broken
+serve.serve(settings(Path(sys.argv[1])))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "data"], capture_output=True, text=True, cwd=ROOT, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "tidepool: unexpected RuntimeError while serving: a defect"

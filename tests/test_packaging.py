@@ -170,5 +170,5 @@ def test_justfile_is_sound() -> None:
     formatted = subprocess.run([just, "--fmt", "--check", "--unstable"], cwd=ROOT, capture_output=True, text=True)
     assert (formatted.returncode, formatted.stdout) == (0, "")
     listed = subprocess.run([just, "--summary"], cwd=ROOT, capture_output=True, text=True, check=True)
-    names = "setup serve fmt check test soak bench bench-large image-test verify"
+    names = "setup serve fmt check test soak bench bench-large sizing image-test verify"
     assert set(names.split()) <= set(listed.stdout.split())
