@@ -99,3 +99,16 @@ def test_names_of_amazon_are_those_of_snapshots() -> None:
     assert rules.AWS == s3_settings.AWS
     assert rules.ENDPOINTS == s3_settings.ENDPOINTS
     assert rules.REGIONS == s3_settings.REGIONS
+
+
+@pytest.mark.parametrize(("grace", "budget", "refused"), [("16", "30", True), ("15", "30", False), ("1", "1", True), ("0", "1", False)])
+def test_the_grace_leaves_time_for_the_rest_of_the_stop(grace: str, budget: str, refused: bool) -> None:
+    """At most half of the budget. A schema cannot compare two texts."""
+    given = environment({"DRAIN_GRACE_SECONDS": grace, "DRAIN_SECONDS": budget}, {})
+    if not refused:
+        assert load(given, NONE)[0].drain_grace_seconds == int(grace)
+        return
+    with pytest.raises(SettingsError) as caught:
+        load(given, NONE)
+    most = f"expected at most half of ISCC_SEARCH_DRAIN_SECONDS={budget}, because the rest of the stop needs time too"
+    assert caught.value.problems == [f"ISCC_SEARCH_DRAIN_GRACE_SECONDS='{grace}': {most}"]
