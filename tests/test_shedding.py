@@ -20,7 +20,7 @@ SEGMENTS = {"SEGMENT_CODES": 64, "EXACT_MAX_CODES": 0}
 
 def test_each_change_is_told_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A line when it begins and one when it ends, however often somebody asks."""
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "tidepool")
     monkeypatch.setattr(shedding, "LOOK_S", 0.0)
     found = [True, True, False, False]
     gauge = Gauge("disk", lambda: found.pop(0))

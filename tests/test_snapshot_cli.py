@@ -156,8 +156,8 @@ def test_list_of_an_empty_prefix(place: Place) -> None:
 
 def test_another_bucket_without_settings(story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--bucket` is all that a machine needs to look."""
-    elsewhere = Place(tmp_path, monkeypatch, SNAPSHOT_URL="s3://nowhere/near")
-    ran = elsewhere.run("list", "--json", "--bucket", story.place.bucket.as_uri())
+    elsewhere = Place(tmp_path, monkeypatch)
+    ran = elsewhere.run("list", "--json", "--bucket", story.place.bucket.as_uri(), SNAPSHOT_URL="s3://nowhere/near")
     assert ran.json == story.place.run("list", "--json").json
     assert list(tmp_path.iterdir()) == []
 
