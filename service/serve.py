@@ -29,7 +29,7 @@ from service import __version__
 from service.app import create_app
 from service.boot.failing import arm_all
 from service.boot.life import EXIT_FAILED, Boot, End
-from service.boot.stopping import REPORTS_S, Budget, phase
+from service.boot.stopping import REPORTS_S, Budget, phase, reports_s
 from service.configuration.rules import is_loopback
 from service.logs import RequestLog, event, logger
 from service.meter import Meter, make
@@ -114,15 +114,15 @@ def leave(end: End) -> NoReturn:
     os._exit(end.code)
 
 
-def close_all(watches: list[Reporter]) -> None:
+def close_all(watches: list[Reporter], at_most_s: float = REPORTS_S) -> None:
     """Sends what waits. Whoever receives it may hang: that costs a second, and nothing else."""
     if not watches:
         return
-    with phase("reports", REPORTS_S):
-        threads = [threading.Thread(target=watch.close, args=(REPORTS_S,), daemon=True) for watch in watches]
+    with phase("reports", at_most_s):
+        threads = [threading.Thread(target=watch.close, args=(at_most_s,), daemon=True) for watch in watches]
         for thread in threads:
             thread.start()
-        deadline = time.monotonic() + REPORTS_S
+        deadline = time.monotonic() + at_most_s
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
@@ -161,8 +161,9 @@ async def _serve(settings: Settings, metrics: Meter, boot: Boot, early: list[sig
     await asyncio.wait({told, failing, serving}, return_when=asyncio.FIRST_COMPLETED)
     ended = next((future.result() for future in (failing, told) if future.done()), None)
     end = ended or End(EXIT_FAILED, f"the server ended by itself: {serving.exception() or 'it does not say why'}")
-    end = await _stop(settings, boot, server, serving, failing, end, REPORTS_S if watches else 0.0)
-    await asyncio.to_thread(close_all, watches)
+    kept_s = reports_s(settings.drain_seconds)
+    end = await _stop(settings, boot, server, serving, failing, end, kept_s if watches else 0.0)
+    await asyncio.to_thread(close_all, watches, kept_s)
     leave(end)
 
 

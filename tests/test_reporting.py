@@ -65,13 +65,13 @@ def test_a_span_for_each_request(tmp_path: Path, receiver: Collector) -> None:
     assert b"hush" not in sent
 
 
-@pytest.mark.parametrize("kind", ["otel", "sentry"])
-def test_a_receiver_that_hangs_costs_a_second(tmp_path: Path, receiver: Collector, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "drain"), [("otel", 30), ("sentry", 30), ("otel", 2)])
+def test_a_receiver_that_hangs_costs_a_second(tmp_path: Path, receiver: Collector, kind: str, drain: int) -> None:
     """Requests do not notice it, and the stop ends in order."""
     receiver.hangs.set()
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
     settings = OTEL if kind == "otel" else {"SENTRY_DSN": receiver.dsn, "SENTRY_TRACES_SAMPLE_RATE": "1"}
-    with Server(tmp_path / "data", **settings).given(environment) as server:
+    with Server(tmp_path / "data", DRAIN_SECONDS=drain, **settings).given(environment) as server:
         assert httpx.post(f"{server.url}/indexes", json={"name": INDEX}).status_code == 201
         started = time.monotonic()
         assert server.stop() == 0

@@ -7,7 +7,7 @@ Of `ISCC_SEARCH_DRAIN_SECONDS`, the budget:
     writes    at most a quarter of what is left then: nothing is taken any more, what waits in the lanes is done
     log       what is left but for the last part: the end of the log goes into the bucket
     close     two seconds, or half of what the log would have had: LMDB is closed and the mark `clean` set
-    reports   at most one second: spans and errors that wait are sent
+    reports   a second, or a fifth of a budget below five: spans and errors that wait are sent
 
 What a phase does not need, the later ones have. When the budget is over the process ends, whatever hangs.
 """
@@ -48,6 +48,11 @@ def writes_s(left_s: float) -> float:
 def log_s(left_s: float) -> float:
     """For the end of the log, of what is left when the lanes have ended."""
     return left_s - min(CLOSE_S, left_s / 2)
+
+
+def reports_s(total_s: float) -> float:
+    """Kept for the reports when somebody wants them."""
+    return min(REPORTS_S, total_s / 5)
 
 
 @contextmanager
