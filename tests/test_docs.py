@@ -23,7 +23,7 @@ from tests.project import ROOT, read
 
 ALL = pytest.mark.parametrize("guide", pages(), ids=lambda guide: guide.name)
 COMMAND = re.compile(r"\btidepool ((?:serve|snapshot|verify|config|--version)\b[^|;\"'`\n\\)]*)")
-ROUTE = re.compile(r'@(?:get|post|delete)\("(/[^"]*)"')
+ROUTE = re.compile(r'@(?:get|post|put|delete)\("(/[^"]*)"')
 NO_ROUTES = {"/data", "/tmp"}
 """What begins with a slash and is a directory."""
 
@@ -77,7 +77,7 @@ def options(command: click.Command) -> set[str]:
 @ALL
 def test_routes_exist(guide: Page) -> None:
     """Those in commands, and all between backticks."""
-    named = [code.split(" ")[-1] for code in guide.codes if re.match(r"(GET |POST |DELETE )?/", code)]
+    named = [code.split(" ")[-1] for code in guide.codes if re.match(r"(GET |POST |PUT |DELETE )?/", code)]
     named += re.findall(r"http://127\.0\.0\.1:8000(/[^\s'\"]*)", guide.text)
     known = [
         re.sub(r"\\{.*?\\}", ".+", re.escape(path))
@@ -168,19 +168,20 @@ def test_messages_are_those_of_the_code(name: str, section: str) -> None:
 
 
 GRACES = {
-    "Fly.io": ("infra/fly/fly.toml", r"kill_timeout = (\d+)", r'ISCC_SEARCH_DRAIN_SECONDS = "(\d+)"'),
-    "ECS": ("infra/ecs/template.yaml", r"StopTimeout: (\d+)", r'ISCC_SEARCH_DRAIN_SECONDS, Value: "(\d+)"'),
-    "Kubernetes": ("infra/kubernetes/tidepool.yaml", r"terminationGracePeriodSeconds: (\d+)", r'ISCC_SEARCH_DRAIN_SECONDS: "(\d+)"'),
-    "Compose": ("infra/compose/compose.yaml", r"stop_grace_period: (\d+)s", r'ISCC_SEARCH_DRAIN_SECONDS: "(\d+)"'),
+    "Fly.io": ("infra/fly/fly.toml", r"kill_timeout = (\d+)", r'ISCC_SEARCH_DRAIN_{} = "(\d+)"'),
+    "ECS": ("infra/ecs/template.yaml", r"StopTimeout: (\d+)", r'ISCC_SEARCH_DRAIN_{}, Value: "(\d+)"'),
+    "Kubernetes": ("infra/kubernetes/tidepool.yaml", r"terminationGracePeriodSeconds: (\d+)", r'ISCC_SEARCH_DRAIN_{}: "(\d+)"'),
+    "Compose": ("infra/compose/compose.yaml", r"stop_grace_period: (\d+)s", r'ISCC_SEARCH_DRAIN_{}: "(\d+)"'),
 }
 
 
 def test_graces_are_those_of_the_files() -> None:
-    """What the platform waits, and the budget in it."""
+    """What the platform waits, the budget in it, and the part of that for load balancers (0 where nothing is said)."""
     rows = {row[0]: row[1:] for row in table(page("deploy.md").section("stopping"))}
-    for platform, (file, *patterns) in GRACES.items():
-        wait, budget = (re.findall(pattern, read(file)) for pattern in patterns)
-        assert [re.findall(r"` (\d+)", rows[platform][0])[0], rows[platform][1]] == [*wait, *budget], platform
+    for platform, (file, wait, part) in GRACES.items():
+        patterns = (wait, part.format("SECONDS"), part.format("GRACE_SECONDS"))
+        told = [re.findall(r"` (\d+)", rows[platform][0])[0], *rows[platform][1:]]
+        assert told == [(re.findall(pattern, read(file)) or ["0"])[0] for pattern in patterns], platform
 
 
 def test_what_is_changed_stands_in_the_files() -> None:
