@@ -33,7 +33,7 @@ MARGIN_S = 15
 """How much larger the grace has to be than the budget: the platform's own work, and a process that is late to hear."""
 FLY_GRACE_MAX_S, ECS_GRACE_MAX_S = 300, 120
 KUBERNETES = ("1.30", "1.37")
-"""The oldest that knows `preStop.sleep` by default, and the newest that the package of schemas has."""
+"""The oldest with `ReadWriteOncePod` and all else that is used, and the newest that the package of schemas has."""
 OURS = re.compile(r"ISCC_SEARCH_[A-Z_]+")
 DIGEST_OR_VERSION = re.compile(r".+/[^:@]+(:[0-9][^:]*|@sha256:[0-9a-f]{64})")
 BUCKET = {"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
@@ -75,6 +75,16 @@ def test_ports_paths_user_and_signal_are_those_of_the_image(deployment: Deployme
     assert DIGEST_OR_VERSION.fullmatch(deployment.image), "a moving tag makes a restart an upgrade"
 
 
+def test_whoever_sends_requests_hears_of_the_stop_within_the_grace() -> None:
+    """A machine still answers for one interval of Fly.io's check, for the deregistration of ECS, and for what Kubernetes needs to tell."""
+    (check,) = fly_toml()["http_service"]["checks"]
+    delays = ecs_template()["Resources"]["TargetGroup"]["Properties"]["TargetGroupAttributes"]
+    heard = {"fly": int(check["interval"].removesuffix("s")), "ecs": int(delays[0]["Value"]), "kubernetes": 5, "compose": 0}
+    for deployment in deployments():
+        grace_s = int(deployment.environment.get("ISCC_SEARCH_DRAIN_GRACE_SECONDS", "0"))
+        assert heard[deployment.name] <= grace_s + deployment.taken_s, deployment.name
+
+
 def test_every_name_in_every_file_is_a_setting() -> None:
     """Also in comments and guides: whoever copies it must not find that it does nothing."""
     known = {f"ISCC_SEARCH_{name}" for name in SETTINGS} | {f"ISCC_SEARCH_{name}_FILE" for name in SECRETS}
@@ -107,7 +117,7 @@ def test_fly_replaces_the_machine_before_it_starts_another() -> None:
 def test_the_template_passes_the_linter() -> None:
     """cfn-lint with the schemas that it brings: types, references, allowed values, also what it only advises."""
     linter = Path(sys.executable).parent / "cfn-lint"
-    command = [linter, "--include-checks", "I", "--regions", "eu-central-1", "--template", INFRA / "ecs/template.yaml"]
+    command: list[str | Path] = [linter, "--include-checks", "I", "--regions", "eu-central-1", "--template", INFRA / "ecs/template.yaml"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 

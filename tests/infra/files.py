@@ -112,7 +112,7 @@ def kubernetes() -> Deployment:
         environment=image().environment | said["ConfigMap", "tidepool"]["data"] | {"ISCC_SEARCH_API_SECRET": SECRET},
         stop_signal=image().stop_signal,
         grace_s=pod["terminationGracePeriodSeconds"],
-        taken_s=container["lifecycle"]["preStop"]["sleep"]["seconds"],
+        taken_s=container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0),
         ports={port["containerPort"], *(one["port"] for one in said["NetworkPolicy", "tidepool"]["spec"]["ingress"][0]["ports"])},
         probes={"alive": container["livenessProbe"]["httpGet"]["path"], "ready": container["readinessProbe"]["httpGet"]["path"]},
         directory=mount["mountPath"],

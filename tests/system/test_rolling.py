@@ -36,6 +36,8 @@ AGAIN = (502, 503)
 """What a client that reads takes as: not now."""
 ROLLS = 3
 WRITES_BETWEEN = 60
+GRACE_S = 3
+"""So long a machine that was told to stop still answers: HAProxy sees within two seconds that it is not ready."""
 
 pytestmark = pytest.mark.skipif(HAPROXY is None, reason="needs Debian's haproxy")
 
@@ -119,7 +121,8 @@ class Writer(threading.Thread):
 
 def test_clients_outlive_the_machines(tmp_path: Path) -> None:
     """No read is answered wrongly or never, and every acknowledged write is found in the end, on the fourth machine."""
-    machines = [Server(tmp_path / name, SNAPSHOT_URL=(tmp_path / "bucket").as_uri(), LOG_INTERVAL=0.1) for name in ("one", "two")]
+    settings = {"SNAPSHOT_URL": (tmp_path / "bucket").as_uri(), "LOG_INTERVAL": 0.1, "DRAIN_GRACE_SECONDS": GRACE_S}
+    machines = [Server(tmp_path / name, **settings) for name in ("one", "two")]
     rng, stopping = random.Random(2), threading.Event()
     still = [unique_entry(rng, iscc_id(at)) for at in range(STILL)]
     with ended(machines), haproxy(tmp_path, [machine.port for machine in machines]) as port:
