@@ -135,6 +135,15 @@ class Machine:
         failpoints.disarm()
         self.kill()
 
+    def crash(self) -> None:
+        """Killed now: what is under way at the bucket may still happen there, nothing more on this disk."""
+        self.bucket.gate = _end
+        if self.shipper is not None:
+            self.shipper.stop(PATIENCE_S)
+        self.bucket = PlannedBucket(self.bucket.inner)
+        self.prefix = Prefix(self.bucket)
+        self.kill()
+
     def wipe(self) -> None:
         """The disk is lost."""
         shutil.rmtree(self.live, ignore_errors=True)
@@ -220,7 +229,8 @@ def the_log(root: Path) -> list[Row]:
     """The rows of the newest lineage, as an empty machine gets them: base, then log. Raises Corrupt."""
     prefix = Prefix(bucket_in(root))
     newest = prefix.newest()
-    assert newest is not None
+    if newest is None:
+        return []
     rows: list[Row] = []
     if newest.files:
         body = b"".join(prefix.bucket.get(f"v1/blobs/{digest[:2]}/{digest}") for file in newest.files for digest in file.pieces)
@@ -240,7 +250,8 @@ def prune(root: Path, *, log: bool = True) -> None:
     """As a prune would: all checkpoints but the newest, and with `log` the row objects up to its place. Claims and fences stay."""
     prefix = Prefix(bucket_in(root))
     newest = prefix.newest()
-    assert newest is not None
+    if newest is None:
+        return
     for generation in prefix.generations():
         manifest = prefix.manifest(generation)
         if manifest.kind == "checkpoint" and generation not in (newest.generation, newest.base_generation):
@@ -249,6 +260,10 @@ def prune(root: Path, *, log: bool = True) -> None:
         found = prefix.log_object(newest.lineage, int(entry.key[-24:-4]))
         if log and found is not None and found.rows and found.header.number < newest.log.number:
             prefix.bucket.delete(entry.key)
+
+
+def _end(name: str, key: str) -> None:
+    die()
 
 
 def _unheard(event: str, members: dict[str, object]) -> None:

@@ -92,7 +92,7 @@ def test_killed_while_claiming(tmp_path: Path, place: str) -> None:
     )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.lists(st.sampled_from("ab"), max_size=40), shipped_before=st.booleans())
 def test_two_claim_at_the_same_time(tmp_path: Path, order: list[str], *, shipped_before: bool) -> None:
     """In any order of their calls: exactly one can store rows afterwards, and the other ends before it stored one."""

@@ -323,6 +323,21 @@ def test_the_interval(tmp_path: Path) -> None:
     machine.stop()
 
 
+def test_one_who_waits_for_the_end_of_a_backlog(tmp_path: Path) -> None:
+    """Does not wait for the interval between its objects."""
+    clock = FakeClock()
+    machine = started(tmp_path, clock, interval_s=100.0)
+    machine.engine.write(b"1")
+    assert machine.shipped()
+    machine.bucket.down = True
+    machine.engine.write(*[b"x" * MIB] * 9)
+    machine.bucket.down = False
+    assert machine.shipped()
+    assert [len(each.rows) for each in objects(machine)] == [0, 1, 4, 4, 1]
+    assert clock.now_s() == 0.0
+    machine.stop()
+
+
 def test_stop_ships_the_rest(tmp_path: Path) -> None:
     """Without waiting for the interval; True says that the bucket has everything."""
     clock = FakeClock()

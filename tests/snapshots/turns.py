@@ -73,13 +73,22 @@ class Turns:
             going = [name for name in going if self.step(name)]
         self.finish()
 
-    def finish(self) -> None:
-        """Everybody runs freely to the end."""
+    def settle(self, name: str) -> None:
+        """Until the actor waits for its turn, or has ended."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._waiting[name] or name in self.results, PATIENCE_S)
+
+    def release(self) -> None:
+        """Nobody waits for turns any more."""
         with self._changed:
             self._free = True
             for waiting in self._waiting.values():
                 while waiting:
                     waiting.popleft().set()
+
+    def finish(self) -> None:
+        """Everybody runs freely to the end."""
+        self.release()
         for thread in self._threads:
             thread.join(PATIENCE_S)
             assert not thread.is_alive()
