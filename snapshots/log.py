@@ -53,7 +53,7 @@ class Header(msgspec.Struct, frozen=True):
     """Bytes of all log objects of the lineage before this one: says what a replay would cost. Nothing depends on it."""
 
 
-class Place(msgspec.Struct, frozen=True):
+class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The end of a log object: its number, its digest, and the sequence of the last row up to there."""
 
     number: int

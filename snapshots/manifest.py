@@ -13,7 +13,7 @@ FORMAT = 1
 PIECE_BYTES = 128 << 20
 
 
-class File(msgspec.Struct, frozen=True):
+class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file of a base. All pieces but the last have `piece_bytes`."""
 
     path: str
@@ -23,14 +23,14 @@ class File(msgspec.Struct, frozen=True):
     piece_bytes: int = PIECE_BYTES
 
 
-class Parent(msgspec.Struct, frozen=True):
+class Parent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a lineage branched off another."""
 
     lineage: str
     sequence: int
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One generation. `kind` is `checkpoint` (a new base) or `claim` (the same base, a new owner)."""
 
     format: int = FORMAT
