@@ -232,7 +232,12 @@ def load(plan: Plan) -> Result:
     file = Path(plan.requests).with_suffix(".plan")
     file.write_bytes(msgspec.json.encode(plan))
     done = subprocess.run(
-        [sys.executable, "-m", "bench.load", str(file)], capture_output=True, cwd=Path(__file__).parents[1], text=True, check=False
+        [sys.executable, "-m", "bench.load", str(file)],
+        stdin=subprocess.DEVNULL,  # an event loop must not get its number
+        capture_output=True,
+        cwd=Path(__file__).parents[1],
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         raise RuntimeError(f"load generator failed plan={plan} error={done.stderr[-2000:]}")

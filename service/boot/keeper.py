@@ -69,6 +69,9 @@ class Keeper:
         self._parent = owned.mark.parent
         self._on_end = on_end
         self._busy = threading.Lock()
+        self._committing = threading.Lock()
+        self._lost: SnapshotError | None = None
+        """Why nothing is written any more."""
         self._newest = owned.newest
         self.checkpoints = Checkpoints()
         self.uses_engine = True
@@ -116,8 +119,11 @@ class Keeper:
 
     def commit(self, requests: Sequence[Request]) -> list[Answer | EngineError]:
         """Raises Fenced before anything is written when somebody else owns the prefix."""
-        self.shipper.confirm()
-        return self._engine.commit(requests)
+        with self._committing:
+            if self._lost is not None:
+                raise self._lost
+            self.shipper.confirm()
+            return self._engine.commit(requests)
 
     def lag_s(self) -> float:
         """Age of the oldest write that is not in the bucket."""
@@ -196,10 +202,12 @@ class Keeper:
             raise Unreachable(f"the log was not shipped through {sequence} within {SHIP_PATIENCE_S:.0f} s: {self.shipper.trouble}")
 
     def _end(self, error: SnapshotError) -> None:
-        """The prefix is lost: what could not be shipped is kept in a file before the process ends."""
+        """The prefix is lost: what could not be shipped is kept in a file before the process ends, with the commit that runs now."""
         self.fenced += isinstance(error, Fenced)
+        self._lost = error
         try:
-            saved = save_unshipped(self._directory, self.shipper.mark, self.source)
+            with self._committing:
+                saved = save_unshipped(self._directory, self.shipper.mark, self.source)
             if saved is not None:
                 logger.critical("writes that never reached the bucket are kept in %s: `tidepool snapshot show %s`", saved, saved)
         finally:
