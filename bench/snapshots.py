@@ -192,21 +192,8 @@ def cold(folder: Path, store: Store, _: argparse.Namespace) -> list[Figure]:
 
 def searching(folder: Path, _: Store, arguments: argparse.Namespace) -> list[Figure]:
     """Search while checkpoints are made into a directory, one after the other."""
-    server = Tidepool(folder, {})
-    corpus = Corpus(3, clusters=arguments.assets // 20, per_cluster=20)
-    try:
-        server.restart()
-        server.post("/indexes", {"name": "busy"})
-        for batch in corpus.batches(1000):
-            server.add("busy", batch)
-        queries = [{"units": asset["units"]} for asset in next(corpus.batches(500))]
-        quiet, busy = [], []
-        for _ in range(3):
-            quiet += _times(partial(_search, server, queries), arguments.search_seconds, lambda: None)
-            busy += _times(partial(_search, server, queries), arguments.search_seconds, lambda: server.post("/snapshots", {}))
-    finally:
-        server.end()
-    quiet_ms, busy_ms = float(np.percentile(quiet, 99)) * 1000, float(np.percentile(busy, 99)) * 1000
+    queries = [{"units": asset["units"]} for asset in next(_filling(arguments).batches(500))]
+    quiet_ms, busy_ms = _beside_checkpoints(folder, arguments, lambda server, number: _search(server, queries, number))
     return [
         Figure("search p99", quiet_ms, "ms"),
         Figure("search p99 during checkpoints", busy_ms, "ms"),
@@ -215,30 +202,35 @@ def searching(folder: Path, _: Store, arguments: argparse.Namespace) -> list[Fig
 
 
 def writing(folder: Path, _: Store, arguments: argparse.Namespace) -> list[Figure]:
-    """Writes while checkpoints are made into a directory, one after the other, and what the disk needs beside the data."""
-    server = Tidepool(folder, {})
-    corpus = Corpus(5, clusters=arguments.assets // 20, per_cluster=20)
-    try:
-        server.restart()
-        server.post("/indexes", {"name": "busy"})
-        for batch in corpus.batches(1000):
-            server.add("busy", batch)
-        batches = list(Corpus(6, clusters=500, per_cluster=20).batches(10))
-        quiet, busy = [], []
-        for _ in range(3):
-            quiet += _times(lambda number: server.add("busy", batches[number % len(batches)]), arguments.search_seconds, lambda: None)
-            busy += _times(
-                lambda number: server.add("busy", batches[number % len(batches)]),
-                arguments.search_seconds,
-                lambda: server.post("/snapshots", {}),
-            )
-    finally:
-        server.end()
-    quiet_ms, busy_ms = float(np.percentile(quiet, 99)) * 1000, float(np.percentile(busy, 99)) * 1000
+    """Writes while checkpoints are made into a directory, one after the other."""
+    batches = list(Corpus(6, clusters=500, per_cluster=20).batches(10))
+    quiet_ms, busy_ms = _beside_checkpoints(folder, arguments, lambda server, number: server.add("busy", batches[number % len(batches)]))
     return [
         Figure("write p99", quiet_ms, "ms"),
         Figure("write p99 during checkpoints", busy_ms, "ms", quiet_ms + 10),
     ]
+
+
+def _filling(arguments: argparse.Namespace) -> Corpus:
+    """What the index holds before anything is timed."""
+    return Corpus(3, clusters=arguments.assets // 20, per_cluster=20)
+
+
+def _beside_checkpoints(folder: Path, arguments: argparse.Namespace, work: Callable[[Tidepool, int], None]) -> tuple[float, float]:
+    """The 99th percentile of `work` in ms, without checkpoints and beside them, in turns."""
+    server = Tidepool(folder, {})
+    try:
+        server.restart()
+        server.post("/indexes", {"name": "busy"})
+        for batch in _filling(arguments).batches(1000):
+            server.add("busy", batch)
+        quiet, busy = [], []
+        for _ in range(3):
+            quiet += _times(partial(work, server), arguments.search_seconds, lambda: None)
+            busy += _times(partial(work, server), arguments.search_seconds, lambda: server.post("/snapshots", {}))
+    finally:
+        server.end()
+    return float(np.percentile(quiet, 99)) * 1000, float(np.percentile(busy, 99)) * 1000
 
 
 def idle(folder: Path, store: Store, arguments: argparse.Namespace) -> list[Figure]:
