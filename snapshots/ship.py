@@ -73,6 +73,8 @@ class Shipper:
         self._changed = threading.Condition()
         self._mark = mark
         self._frozen: tuple[Header, bytes, str] | None = None
+        self._full = False
+        """The frozen object could not take all rows that were there: the next one follows at once."""
         self._dirty = True
         self._urgent = self._asking = self._stopping = False
         self._silent = False
@@ -237,6 +239,7 @@ class Shipper:
             raise Corrupt(f"this disk ends at request {last}, but has not kept request {end.sequence + 1}, which was not shipped")
         if not rows:
             return None
+        self._full = rows[-1].sequence < last
         header = Header(
             lineage=self._mark.lineage,
             epoch=self._mark.epoch,
@@ -264,7 +267,7 @@ class Shipper:
             self._dirty = self._dirty or self._journal.sequence > place.sequence
             ready = [waiter for waiter in self._waiters if waiter.sequence <= place.sequence]
             self._waiters = [waiter for waiter in self._waiters if waiter.sequence > place.sequence]
-            self._urgent = bool(self._waiters)
+            self._urgent = self._full or bool(self._waiters)
             self._changed.notify_all()
         _settle(ready, None)
 

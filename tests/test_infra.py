@@ -118,7 +118,7 @@ def test_the_template_passes_the_linter() -> None:
     """cfn-lint with the schemas that it brings: types, references, allowed values, also what it only advises."""
     linter = Path(sys.executable).parent / "cfn-lint"
     command: list[str | Path] = [linter, "--include-checks", "I", "--regions", "eu-central-1", "--template", INFRA / "ecs/template.yaml"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 

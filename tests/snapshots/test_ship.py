@@ -338,6 +338,21 @@ def test_one_who_waits_for_the_end_of_a_backlog(tmp_path: Path) -> None:
     machine.stop()
 
 
+def test_a_backlog_does_not_wait_for_the_interval(tmp_path: Path) -> None:
+    """Who writes more than an object takes in one interval is not left behind."""
+    clock = FakeClock()
+    machine = started(tmp_path, clock, interval_s=100.0)
+    machine.engine.write(b"1")
+    assert machine.shipped()
+    machine.engine.write(*[b"x" * MIB] * 9)
+    machine.ships.wake()
+    clock.let_pass(100.0)
+    wait_until(lambda: machine.ships.mark.log.sequence == 10, 10, "the backlog")
+    assert [len(each.rows) for each in objects(machine)] == [0, 1, 4, 4, 1]
+    assert clock.now_s() == 100.0
+    machine.stop()
+
+
 def test_stop_ships_the_rest(tmp_path: Path) -> None:
     """Without waiting for the interval; True says that the bucket has everything."""
     clock = FakeClock()
