@@ -22,6 +22,15 @@ class Disk(msgspec.Struct, frozen=True):
     data: str
     mark: Mark | None = None
     reason: str = ""
+    sequence: int | None = None
+    """The last request that `whole` data holds, where that is known."""
+
+    @property
+    def is_blank(self) -> bool:
+        """Nothing was ever written to it or published from it: two first starts on one empty prefix leave such a disk behind. A copy of
+        the past that holds nothing has a parent, and somebody wanted it."""
+        begun = self.mark is not None and (self.mark.epoch > 0 or self.mark.parent is not None)
+        return self.data == "whole" and self.sequence == 0 and not begun
 
 
 class Remote(msgspec.Struct, frozen=True):
@@ -75,6 +84,8 @@ def decide(disk: Disk, remote: Remote | Unreachable, allowed: Allowed, standing:
         return _empty_prefix(disk, remote, allowed)
     if disk.data == "none":
         return Decision(Action.RESTORE, f"there is no data here, {remote.url} has generation {remote.newest.generation}")
+    if disk.is_blank:
+        return Decision(Action.RESTORE, f"nothing was ever written here, {remote.url} has lineage {remote.newest.lineage}", aside="blank")
     if disk.mark is None or disk.mark.lineage != remote.newest.lineage:
         return _another_lineage(disk, remote, remote.newest, allowed)
     if disk.data == "damaged":
@@ -83,14 +94,14 @@ def decide(disk: Disk, remote: Remote | Unreachable, allowed: Allowed, standing:
 
 
 def _without_bucket(disk: Disk, error: Unreachable, allowed: Allowed) -> Decision:
+    if disk.data == "none" or disk.is_blank:
+        raise Unreachable(f"there is no data here, and the bucket that may have it cannot be reached: {error}")
     if disk.data == "whole" and allowed.serve_unreachable:
         return Decision(Action.READ, str(error))
     if disk.data == "whole":
         raise Unreachable(
             f"{error}; start again when it answers, or set ISCC_SEARCH_SNAPSHOT_UNREACHABLE=serve to answer searches meanwhile"
         )
-    if disk.data == "none":
-        raise Unreachable(f"there is no data here, and the bucket that may have it cannot be reached: {error}")
     raise Unreachable(f"the data here is damaged, and the bucket cannot be reached: {error}; {disk.reason}")
 
 

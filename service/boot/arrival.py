@@ -137,7 +137,7 @@ class Arrival:
             return Disk(
                 "damaged", mark, f"{self._live} ends at request {sequence}, but {mark.log.sequence} were shipped from here: an old copy"
             )
-        return Disk("whole", mark)
+        return Disk("whole", mark, sequence=sequence)
 
     def _open(self) -> Engine:
         self._phase("opening", "the data directory is being opened")

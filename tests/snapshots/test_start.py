@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from snapshots.errors import Foreign, Refused, SnapshotError, Unreachable
 from snapshots.log import START, Place
-from snapshots.manifest import EMPTY_LOG, Manifest
+from snapshots.manifest import EMPTY_LOG, Manifest, Parent
 from snapshots.mark import FORMAT, Mark
 from snapshots.start import Action, Allowed, Disk, Remote, decide
 from snapshots.walk import Standing
@@ -51,6 +52,13 @@ NEW_DATA = Disk("whole")
 OUR_DATA = Disk("whole", mark())
 THEIR_DATA = Disk("whole", mark(THEIRS))
 COPY = Disk("whole", mark(THEIRS, epoch=0))
+BLANK = Disk("whole", mark(THEIRS, epoch=0), sequence=0)
+"""A first start that another one forestalled."""
+BLANK_AND_OURS = Disk("whole", mark(epoch=0), sequence=0)
+NEVER_SERVED_WITH_A_BUCKET = Disk("whole", sequence=0)
+ONE_REQUEST = Disk("whole", mark(THEIRS, epoch=0), sequence=1)
+COPY_OF_NOTHING = Disk("whole", msgspec.structs.replace(mark(THEIRS, epoch=0), parent=Parent(OURS, 0)), sequence=0)
+PUBLISHED_NOTHING = Disk("whole", mark(THEIRS), sequence=0)
 DAMAGED = Disk("damaged", mark(), "page 7 is torn")
 
 
@@ -80,6 +88,13 @@ def never(_: Mark, __: Manifest) -> Standing:
         (THEIR_DATA, remote(), ADOPT_LOCAL, "", Action.ADOPT, "", False),
         (THEIR_DATA, remote(), ADOPT_REMOTE, "", Action.RESTORE, "left", False),
         (COPY, remote(), ADOPT_LOCAL, "", Action.ADOPT, "", False),
+        (BLANK, remote(), NOTHING, "", Action.RESTORE, "blank", False),
+        (BLANK, remote(), ADOPT_LOCAL, "", Action.RESTORE, "blank", False),
+        (BLANK, EMPTY, CREATE, "", Action.PUBLISH, "", False),
+        (BLANK_AND_OURS, remote(), NOTHING, "", Action.RESTORE, "blank", False),
+        (NEVER_SERVED_WITH_A_BUCKET, remote(), NOTHING, "", Action.RESTORE, "blank", False),
+        (COPY_OF_NOTHING, remote(), ADOPT_LOCAL, "", Action.ADOPT, "", False),
+        (COPY_OF_NOTHING, DOWN, NOTHING, "", Action.READ, "", False),
         (DAMAGED, remote(), NOTHING, "", Action.RESTORE, "corrupt", False),
         (OUR_DATA, DOWN, NOTHING, "", Action.READ, "", False),
         (NEW_DATA, DOWN, NOTHING, "", Action.READ, "", False),
@@ -108,6 +123,10 @@ FAIL = Allowed(create=True, serve_unreachable=False)
         (OUR_DATA, remote(), NOTHING, "rewritten", Foreign, f"the log of lineage {OURS} in {URL} is not the one that this disk knows: why"),
         (NEW_DATA, remote(), CREATE, "", Foreign, f"the data here was never published, but {URL} holds lineage {OURS}"),
         (THEIR_DATA, remote(), CREATE, "", Foreign, f"the data here belongs to lineage {THEIRS}, but {URL} holds lineage {OURS}"),
+        (ONE_REQUEST, remote(), CREATE, "", Foreign, f"the data here belongs to lineage {THEIRS}, but {URL} holds lineage {OURS}"),
+        (PUBLISHED_NOTHING, remote(), CREATE, "", Foreign, "they are not the same index"),
+        (COPY_OF_NOTHING, remote(), CREATE, "", Foreign, "they are not the same index"),
+        (BLANK, DOWN, NOTHING, "", Unreachable, "there is no data here, and the bucket that may have it cannot be reached"),
         (Disk("damaged", None, "torn"), remote(), CREATE, "", Foreign, "they are not the same index"),
         (DAMAGED, EMPTY, CREATE, "", Refused, "page 7 is torn"),
         (DAMAGED, DOWN, NOTHING, "", Unreachable, "the data here is damaged, and the bucket cannot be reached: connection refused"),

@@ -25,6 +25,7 @@ from tests.system.estate import (
     start_in_vain,
     tree,
 )
+from tests.system.frozen import thaw, wait_frozen
 from tests.system.server import wait_until
 
 STOPPED, FENCED, REFUSED = 0, 5, 78
@@ -95,6 +96,30 @@ def test_a_directory_is_allowed_to_be_empty(tmp_path: Path) -> None:
     with estate.without_disk().server() as server:
         require_entries(server, [new_entry(1)])
         require_goes_on(server, estate.prefix, 2)
+
+
+def test_of_two_first_starts_the_later_one_restores(tmp_path: Path) -> None:
+    """Both found an empty prefix. The one that comes too late ends as fenced, and its disk holds nothing: its next start takes what the
+    other published, without a question. One request in it would be a question."""
+    late, early = Estate(tmp_path / "late"), Estate(tmp_path / "early")
+    early.bucket = late.bucket
+    first = late.server(environment={"TIDEPOOL_FAILPOINTS": "restore.switched=stop"})
+    first.start()
+    try:
+        wait_frozen(first)
+        with early.server() as second, Client(second.port, headers=REMOTE) as client:
+            client.create_index(INDEX)
+            assert client.add(INDEX, [new_entry(1)]).status == 201
+            thaw(first)
+            assert end_of(first)[0] == FENCED
+            written = require_goes_on(second, early.prefix, 2)
+            assert second.stop() == STOPPED
+    finally:
+        first.end()
+    with late.server() as again:
+        require_entries(again, [new_entry(1), written])
+        require_goes_on(again, late.prefix, 3)
+    set_aside(late, "blank")
 
 
 def test_an_emptied_bucket_is_refused(estate: Estate) -> None:
