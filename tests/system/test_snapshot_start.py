@@ -188,10 +188,10 @@ def test_the_data_here_replaces_another_lineage_when_asked(estate: Estate, stran
 
 
 def test_data_that_was_never_published_does_not_meet_a_lineage(estate: Estate) -> None:
-    """A bucket that holds an index is not mixed with data that knows nothing of it."""
+    """A bucket that holds an index is not mixed with data that knows nothing of it, were it one request."""
     theirs = lineage(estate)
-    with estate.without_disk().server(SNAPSHOT_URL="none"):
-        pass
+    with estate.without_disk().server(SNAPSHOT_URL="none") as server, Client(server.port) as client:
+        client.create_index("other")
     words = f"the data here was never published, but {estate.bucket.as_uri()} holds lineage {theirs}: {ADOPT}"
     assert start_in_vain(estate.server()) == (REFUSED, words)
 
