@@ -9,7 +9,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -87,8 +87,12 @@ def publish(
     owner: Owner,
     log_end: Callable[[], Place],
     wait_shipped: Callable[[int], None],
+    damaged: frozenset[str] = frozenset(),
 ) -> Published:
-    """Makes a checkpoint. `folder` is made and removed. Raises Fenced, Unreachable, or what the source raises."""
+    """Makes a checkpoint. `folder` is made and removed. Of `damaged`, blobs that are missing or wrong, it writes again what it needs.
+
+    Raises Fenced, Unreachable, or what the source raises.
+    """
     clear(folder)
     watch = Stopwatch()
     try:
@@ -100,9 +104,9 @@ def publish(
             files = pool.submit(_cut, folder, copy.files).result()
             watch.lap("hash")
             reach("publish.hashed")
-            known = newest.pieces if newest is not None else set()
+            known = newest.pieces - damaged if newest is not None else set()
             sealed = {file.path for file in copy.files if file.sha256 is not None}
-            uploaded = _upload(pool, prefix.bucket, folder, files, known, sealed)
+            uploaded = _upload(pool, prefix.bucket, folder, files, known, sealed, damaged)
             watch.lap("upload")
         reach("publish.uploaded")
         wait_shipped(copy.sequence)
@@ -189,16 +193,27 @@ class _Piece(msgspec.Struct, frozen=True):
     length: int
     sealed: bool
     """The digest may be of the day on which the file was sealed."""
+    damaged: bool
+    """The blob that is there, if any, is not what its name says."""
 
 
-def _upload(pool: ThreadPoolExecutor, bucket: Bucket, folder: Path, files: Sequence[File], known: set[str], sealed: set[str]) -> int:
+def _upload(
+    pool: ThreadPoolExecutor,
+    bucket: Bucket,
+    folder: Path,
+    files: Sequence[File],
+    known: Set[str],
+    sealed: Set[str],
+    damaged: Set[str],
+) -> int:
     """Bytes that were sent."""
     wanted: dict[str, _Piece] = {}
     for file in files:
         for number, digest in enumerate(file.pieces):
             start = number * file.piece_bytes
+            length = min(file.piece_bytes, file.size - start)
             if digest not in known:
-                wanted[digest] = _Piece(digest, folder / file.path, start, min(file.piece_bytes, file.size - start), file.path in sealed)
+                wanted[digest] = _Piece(digest, folder / file.path, start, length, file.path in sealed, digest in damaged)
     futures = [pool.submit(_upload_piece, bucket, piece) for piece in wanted.values()]
     try:
         return sum(future.result() for future in futures)
@@ -211,7 +226,7 @@ def _upload_piece(bucket: Bucket, piece: _Piece) -> int:
     """A sealed file is hashed once more before it is sent: a blob is never wrong."""
     key = blob_key(piece.digest)
     there = bucket.head(key)
-    if there is not None and there.size == piece.length and time.time() - there.modified_s < YOUNG_S:
+    if not piece.damaged and there is not None and there.size == piece.length and time.time() - there.modified_s < YOUNG_S:
         return 0
     found = digest_range(piece.path, piece.start, piece.length) if piece.sealed else piece.digest
     if found != piece.digest:

@@ -41,6 +41,8 @@ class Report(msgspec.Struct, frozen=True):
     log_rows: int
     log_bytes: int
     problems: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
+    """Digests of the blobs among the problems: missing, or not what they should be."""
 
 
 def verify(
@@ -55,9 +57,10 @@ def verify(
     manifests = _manifests(prefix, problems)
     chosen = manifests if generation is None else _one(prefix, manifests, generation)
     sizes = piece_sizes([each for each in chosen if is_restorable(each, manifests)])
-    whole = _whole(prefix.bucket, sizes, problems)
-    sample = _sample({digest: sizes[digest] for digest in whole}, share, seed)
-    problems += _read(prefix.bucket, sample, progress)
+    wrong = _look(prefix.bucket, sizes)
+    sample = _sample({digest: sizes[digest] for digest in sorted(sizes) if digest not in wrong}, share, seed)
+    wrong |= _read(prefix.bucket, sample, progress)
+    problems += wrong.values()
     problems += _dangling_pins(prefix, manifests) if generation is None else []
     chain = _Chain(prefix, manifests, now_us, policy)
     if manifests:
@@ -73,6 +76,7 @@ def verify(
         log_rows=chain.rows,
         log_bytes=chain.bytes,
         problems=(*problems, *chain.problems),
+        damaged=tuple(sorted(wrong)),
     )
 
 
@@ -117,21 +121,20 @@ def _dangling_pins(prefix: Prefix, manifests: Sequence[Manifest]) -> list[str]:
         return [str(error)]
 
 
-def _whole(bucket: Bucket, sizes: dict[str, int], problems: list[str]) -> list[str]:
-    """Blobs that are there with the right size, in a fixed order."""
+def _look(bucket: Bucket, sizes: dict[str, int]) -> dict[str, str]:
+    """By digest, what is wrong with blobs that are not there with the right size."""
     listed = {parse_blob_key(entry.key): entry.size for entry in bucket.list(BLOBS)} if sizes else {}
-    whole = []
+    wrong = {}
     for digest, size in sorted(sizes.items()):
         key = blob_key(digest)
         if listed.get(digest) == size:
-            whole.append(digest)
-        elif (entry := bucket.head(key)) is None:
-            problems.append(f"blob is missing key={key} bytes={size}")
+            continue
+        entry = bucket.head(key)
+        if entry is None:
+            wrong[digest] = f"blob is missing key={key} bytes={size}"
         elif entry.size != size:
-            problems.append(f"blob has another size than its manifest says key={key} bytes={entry.size} expected={size}")
-        else:
-            whole.append(digest)
-    return whole
+            wrong[digest] = f"blob has another size than its manifest says key={key} bytes={entry.size} expected={size}"
+    return wrong
 
 
 def _sample(sizes: dict[str, int], share: float, seed: int) -> dict[str, int]:
@@ -149,17 +152,17 @@ def _sample(sizes: dict[str, int], share: float, seed: int) -> dict[str, int]:
     return chosen
 
 
-def _read(bucket: Bucket, sizes: dict[str, int], progress: Progress) -> list[str]:
-    """Hashes blobs, a few at a time, each in ranges."""
+def _read(bucket: Bucket, sizes: dict[str, int], progress: Progress) -> dict[str, str]:
+    """Hashes blobs, a few at a time, each in ranges. By digest, what is wrong."""
     progress.begin("reading blobs", sum(sizes.values()))
-    problems = []
+    wrong = {}
     with ThreadPoolExecutor(THREADS, thread_name_prefix="verify") as pool:
         found = pool.map(lambda each: _problem(bucket, *each), sizes.items())
-        for size, problem in zip(sizes.values(), found, strict=True):
+        for (digest, size), problem in zip(sizes.items(), found, strict=True):
             progress.add(size)
             if problem:
-                problems.append(problem)
-    return problems
+                wrong[digest] = problem
+    return wrong
 
 
 def _problem(bucket: Bucket, digest: str, size: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -17,6 +17,7 @@ from service.boot.jobs import Job
 from service.boot.life import options
 from service.engine.files import DirectoryLock
 from service.engine.requests import CreateIndex
+from snapshots.files import sha256
 from snapshots.paths import MANIFESTS, blob_key
 from tests.commanding import Place
 from tests.system.server import wait_until
@@ -99,6 +100,35 @@ def test_damage_is_counted_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert manifest.files[0].pieces[0] in again.done.verify_problems[0]
     assert again.done.drilled is not None
     assert manifest.files[0].pieces[0] in again.done.drilled.problems[0]
+
+
+@pytest.mark.parametrize("finder", ["verify", "drill"])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(bytes(path.stat().st_size))], ids=["missing", "wrong"])
+def test_damage_in_the_newest_checkpoint_is_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finder: str, damage: Callable[[Path], object]
+) -> None:
+    """What a check or a drill found is written again by a checkpoint that is due at once, though nothing was written; then all is well."""
+    place = Place(tmp_path, monkeypatch)
+    monkeypatch.setattr("service.boot.chores.VERIFY_SHARE", 1.0)
+    with chores(place, Schedule(3600, NEVER, "")) as (found, done):
+        found.engine.commit([CreateIndex("a")])
+        manifest = found.keeper.checkpoint().manifest
+        (blob,) = manifest.files[0].pieces
+        damage(place.bucket / blob_key(blob))
+        assert found.keeper.due() == ""
+        done.verify(1.0) if finder == "verify" else done.drill()
+        assert "missing in the bucket or wrong" in found.keeper.due()
+        found.keeper.checkpoint_if_due()
+        assert found.keeper.newest.generation == manifest.generation + 1
+        assert found.keeper.due() == ""
+        if finder == "verify":
+            monkeypatch.setattr("service.boot.chores.RETRY_S", 0.0)
+            job(done, "verify").run()
+            assert done.done.verified_generation == manifest.generation + 1
+        assert done.done.verify_problems == []
+        assert done.drill().problems == []
+        assert found.keeper.newest.pieces == {blob}
+        assert sha256((place.bucket / blob_key(blob)).read_bytes()) == blob
 
 
 def test_one_failure_keeps_no_other_from_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

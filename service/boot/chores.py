@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -88,6 +88,8 @@ class Chores:
         self._path = directory / STATE
         self._begun_at: dict[str, float] = {}
         self._drilling = threading.Lock()
+        self._mending = False
+        """The last check found blobs that the next checkpoint writes again: a check after that says whether it helped."""
         self.done = self._read()
 
     def jobs(self) -> list[Job]:
@@ -107,7 +109,8 @@ class Chores:
             work()
 
     def _is_verify_due(self, now: float) -> bool:
-        return bool(self._schedule.verify_s) and now >= self.done.verified_at + self._schedule.verify_s
+        mended = self._mending and self._keeper.newest.generation > self.done.verified_generation
+        return bool(self._schedule.verify_s) and (mended or now >= self.done.verified_at + self._schedule.verify_s)
 
     def _is_drill_due(self, now: float) -> bool:
         due = bool(self._schedule.drill_s) and now >= self.done.drilled_at + self._schedule.drill_s
@@ -131,13 +134,16 @@ class Chores:
         event(logging.INFO, "pruned", manifests=pruned.manifests, log_objects=pruned.log_objects, blobs=swept.deleted)
 
     def verify(self, share: float = VERIFY_SHARE) -> None:
-        """Reads some of the bucket. What is wrong is counted, shown and logged."""
+        """Reads some of the bucket. What is wrong is counted, shown and logged; the next checkpoint writes again what it needs of it."""
+        newest = self._keeper.newest
         report = verify(self._keeper.prefix, None, share, time.time_ns(), Progress(), _now_us(), self._schedule.policy)
         self.done.verify_problems = list(report.problems)
         self.done.verify_failures += bool(report.problems)
         self.done.verified_at = _now_us() / 1e6
-        self.done.verified_generation = self._keeper.newest.generation
+        self.done.verified_generation = newest.generation
         self._write()
+        self._mending = not newest.pieces.isdisjoint(report.damaged)
+        self._keeper.mend(report.damaged)
         for problem in report.problems:
             event(logging.ERROR, "the bucket is damaged", problem=problem)
         event(logging.INFO, "verified", read_bytes=report.read_bytes, problems=len(report.problems))
@@ -174,7 +180,14 @@ class Chores:
             seconds=drilled.seconds,
             problems=drilled.problems,
         )
+        if drilled.problems:
+            self._keeper.mend(self._damaged_blobs())
         return drilled
+
+    def _damaged_blobs(self) -> Sequence[str]:
+        """Of the newest checkpoint, which is read whole."""
+        generation = self._keeper.newest.generation
+        return verify(self._keeper.prefix, generation, 1.0, 0, Progress(), _now_us(), self._schedule.policy).damaged
 
     def _is_prune_due(self, now: float) -> bool:
         """An index that nobody changes is left alone: looking at the bucket costs requests."""

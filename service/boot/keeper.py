@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -73,6 +73,8 @@ class Keeper:
         self._lost: SnapshotError | None = None
         """Why nothing is written any more."""
         self._newest = owned.newest
+        self._damaged: set[str] = set()
+        """Digests of blobs that are missing in the bucket or wrong."""
         self.checkpoints = Checkpoints()
         self.uses_engine = True
         """Until `stop` has seen that nothing of this reads the engine any more."""
@@ -133,6 +135,8 @@ class Keeper:
     def due(self) -> str:
         """Why a checkpoint is due; empty when it is not."""
         newest, mark = self._newest, self.shipper.mark
+        if self._damaged and not self._damaged.isdisjoint(newest.pieces):
+            return "the newest checkpoint has blobs that are missing in the bucket or wrong: they are written again"
         rows = self._engine.sequence - newest.base_sequence
         if rows == 0:
             return ""
@@ -145,6 +149,10 @@ class Keeper:
         age_s = time.time() - newest.base_time_us / 1e6 if newest.base_time_us else time.time() - newest.created_us / 1e6
         return f"the base is {age_s / 3600:.0f} hours old" if age_s > BASE_MAX_AGE_S else ""
 
+    def mend(self, damaged: Iterable[str]) -> None:
+        """These blobs are missing or wrong: the next checkpoint, due at once if the newest has some, writes again what it needs of them."""
+        self._damaged.update(damaged)
+
     def checkpoint_if_due(self) -> None:
         """For the schedule. A bucket that cannot be reached is tried again at the next turn."""
         reason = self.due()
@@ -155,7 +163,7 @@ class Keeper:
     def checkpoint(self) -> Published:
         """Makes one now. Raises what snapshots raise; being fenced also ends the service."""
         with self._busy:
-            mark = self.shipper.mark
+            mark, damaged = self.shipper.mark, frozenset(self._damaged)
             owner = Owner(mark.lineage, mark.epoch, self._author.writer, self._author.host, self._parent)
             try:
                 published = publish(
@@ -166,6 +174,7 @@ class Keeper:
                     owner,
                     lambda: self.shipper.mark.log,
                     self.wait_shipped,
+                    damaged,
                 )
             except Fenced as error:
                 self.checkpoints.failed += 1
@@ -175,6 +184,7 @@ class Keeper:
                 self.checkpoints.failed += 1
                 raise
             self._newest = published.manifest
+            self._damaged.difference_update(damaged & published.manifest.pieces)
             self.checkpoints.done += 1
             self.checkpoints.uploaded_bytes += published.uploaded_bytes
             self.checkpoints.known_bytes += published.known_bytes

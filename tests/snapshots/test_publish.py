@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -51,8 +51,17 @@ class Publisher:
         self.owner = owner
         self.waited: list[int] = []
 
-    def publish(self) -> Published:
-        made = publish(self.prefix, self.source, self.root / "copy", self.newest, self.owner, lambda: EMPTY_LOG, self.waited.append)
+    def publish(self, damaged: Iterable[str] = ()) -> Published:
+        made = publish(
+            self.prefix,
+            self.source,
+            self.root / "copy",
+            self.newest,
+            self.owner,
+            lambda: EMPTY_LOG,
+            self.waited.append,
+            frozenset(damaged),
+        )
         self.newest = made.manifest
         return made
 
@@ -117,6 +126,23 @@ def test_blobs_are_uploaded_once(tmp_path: Path) -> None:
     assert (made.uploaded_bytes, made.known_bytes) == (PIECE, 8 * PIECE)
     assert publisher.bucket.count()["put_file"] == 1
     assert publisher.bucket.count()["head"] == 2
+    assert publisher.fetched(made.manifest) == files_of(publisher.source.folder)
+
+
+@pytest.mark.parametrize("in_newest", [True, False])
+def test_damaged_blobs_are_written_again(tmp_path: Path, *, in_newest: bool) -> None:
+    """Missing, or there with the right size, a moment ago, and wrong; also when the newest manifest names them. The others are not."""
+    publisher = Publisher(tmp_path)
+    publisher.source.fill({"missing": 100, "wrong": 100, "whole": 100})
+    digests = {name: sha256(body) for name, body in files_of(publisher.source.folder).items()}
+    newest = publisher.publish().manifest
+    publisher.bucket.delete(blob_key(digests["missing"]))
+    publisher.bucket.replace(blob_key(digests["wrong"]), bytes(100))
+    if not in_newest:
+        publisher.newest = msgspec.structs.replace(newest, files=[])
+    publisher.bucket.calls.clear()
+    made = publisher.publish([digests["missing"], digests["wrong"], "0" * 64])
+    assert sorted(publisher.bucket.keys("put_file")) == sorted(blob_key(digests[name]) for name in ("missing", "wrong"))
     assert publisher.fetched(made.manifest) == files_of(publisher.source.folder)
 
 

@@ -103,6 +103,7 @@ def test_blobs(maker: Maker) -> None:
     body = maker.bucket.get(blob_key(digests[2]))
     maker.bucket.replace(blob_key(digests[2]), body[:-1])
     maker.bucket.replace(blob_key(digests[3]), maker.bucket.get(blob_key(digests[3])) + b"x")
+    assert check(maker).damaged == tuple(digests[:4])
     problems = sorted(check(maker).problems)
     assert [each.partition(" key=")[0] for each in problems] == [
         "blob differs from its digest",
