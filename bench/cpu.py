@@ -32,6 +32,11 @@ def others_share(before: Used, after: Used, elapsed_s: float) -> float:
     return max(0.0, others + after.stolen - before.stolen) / (elapsed_s * (os.cpu_count() or 1))
 
 
+def stolen_share(before: Used, after: Used, elapsed_s: float) -> float:
+    """Of all processor time of the machine, what a hypervisor gave to somebody else."""
+    return (after.stolen - before.stolen) / (elapsed_s * (os.cpu_count() or 1))
+
+
 def family(process: int) -> list[int]:
     """The process and all its descendants."""
     found = [process]

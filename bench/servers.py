@@ -40,6 +40,14 @@ def reference(python: Path) -> Target:
     return Target("iscc-search", version, [str(python), "-m", "iscc_search.cli", "serve"])
 
 
+class Refused(RuntimeError):
+    """An answer that is an error. `retry_after_s` when the server names a time after which the request may be sent again."""
+
+    def __init__(self, message: str, retry_after_s: float | None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class Server:
     """One server on one data directory, started and ended any number of times. Every process of it is in a process group of its own."""
 
@@ -89,7 +97,9 @@ class Server:
         finally:
             connection.close()
         if answer.status >= 300:
-            raise RuntimeError(f"{self.target.name} refused path={path} status={answer.status} body={data[:300]!r}")
+            later = answer.getheader("Retry-After") if answer.status == 503 else None
+            reason = f"{self.target.name} refused path={path} status={answer.status} body={data[:300]!r}"
+            raise Refused(reason, float(later) if later else None)
         return data
 
     def stop(self) -> float:

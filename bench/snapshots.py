@@ -20,11 +20,14 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import msgspec
 import numpy as np
 
+from bench.cpu import others_share, stolen_share, used
 from bench.schedule import amplification, replay_rate
+from bench.servers import Refused
 from bench.snapshot_servers import Tidepool
 from snapshots.addresses import open_bucket
 from snapshots.paths import BLOBS
@@ -33,6 +36,8 @@ from tests.stores import Store, ceph_store, moto_store
 
 LAG_ASSETS_PER_S = 200
 LAG_BATCH = 10
+FILL_PATIENCE_S = 300.0
+"""How long a write that the server refuses because the bucket is behind is sent again."""
 MiB = 1 << 20
 
 
@@ -180,7 +185,7 @@ def cold(folder: Path, store: Store, _: argparse.Namespace) -> list[Figure]:
         server.stop()
         for name in ("from the log", "from a base"):
             times = []
-            for _ in range(3):
+            for _attempt in range(3):
                 server.lose_disk()
                 times.append(server.restart())
             figures.append(Figure(f"cold start with 10,000 assets, {name}", median(times), "s", 3.0))
@@ -193,21 +198,23 @@ def cold(folder: Path, store: Store, _: argparse.Namespace) -> list[Figure]:
 def searching(folder: Path, _: Store, arguments: argparse.Namespace) -> list[Figure]:
     """Search while checkpoints are made into a directory, one after the other."""
     queries = [{"units": asset["units"]} for asset in next(_filling(arguments).batches(500))]
-    quiet_ms, busy_ms = _beside_checkpoints(folder, arguments, lambda server, number: _search(server, queries, number))
+    timed = _beside_checkpoints(folder, arguments, lambda server, number: _search(server, queries, number))
     return [
-        Figure("search p99", quiet_ms, "ms"),
-        Figure("search p99 during checkpoints", busy_ms, "ms"),
-        Figure("the same as a ratio", busy_ms / quiet_ms, "", 1.5),
+        Figure("search p99", timed.quiet_ms, "ms"),
+        Figure("search p99 during checkpoints", timed.busy_ms, "ms"),
+        Figure("the same as a ratio", timed.busy_ms / timed.quiet_ms, "", 1.5),
+        *_taken(timed),
     ]
 
 
 def writing(folder: Path, _: Store, arguments: argparse.Namespace) -> list[Figure]:
     """Writes while checkpoints are made into a directory, one after the other."""
     batches = list(Corpus(6, clusters=500, per_cluster=20).batches(10))
-    quiet_ms, busy_ms = _beside_checkpoints(folder, arguments, lambda server, number: server.add("busy", batches[number % len(batches)]))
+    timed = _beside_checkpoints(folder, arguments, lambda server, number: server.add("busy", batches[number % len(batches)]))
     return [
-        Figure("write p99", quiet_ms, "ms"),
-        Figure("write p99 during checkpoints", busy_ms, "ms", quiet_ms + 10),
+        Figure("write p99", timed.quiet_ms, "ms"),
+        Figure("write p99 during checkpoints", timed.busy_ms, "ms", timed.quiet_ms + 10),
+        *_taken(timed),
     ]
 
 
@@ -216,21 +223,44 @@ def _filling(arguments: argparse.Namespace) -> Corpus:
     return Corpus(3, clusters=arguments.assets // 20, per_cluster=20)
 
 
-def _beside_checkpoints(folder: Path, arguments: argparse.Namespace, work: Callable[[Tidepool, int], None]) -> tuple[float, float]:
-    """The 99th percentile of `work` in ms, without checkpoints and beside them, in turns."""
+class Beside(msgspec.Struct, frozen=True):
+    """The 99th percentile without checkpoints and beside them, and the largest share of the processors that others had in a row."""
+
+    quiet_ms: float
+    busy_ms: float
+    stolen: float
+    others: float
+
+
+def _beside_checkpoints(folder: Path, arguments: argparse.Namespace, work: Callable[[Tidepool, int], None]) -> Beside:
+    """Times `work` without checkpoints and beside them, in turns."""
     server = Tidepool(folder, {})
+    quiet: list[float] = []
+    busy: list[float] = []
+    stolen, others = [], []
+    rows: list[tuple[list[float], Callable[[], object]]] = [(quiet, lambda: None), (busy, lambda: server.post("/snapshots", {}))] * 3
     try:
         server.restart()
         server.post("/indexes", {"name": "busy"})
         for batch in _filling(arguments).batches(1000):
             server.add("busy", batch)
-        quiet, busy = [], []
-        for _ in range(3):
-            quiet += _times(partial(work, server), arguments.search_seconds, lambda: None)
-            busy += _times(partial(work, server), arguments.search_seconds, lambda: server.post("/snapshots", {}))
+        for times, beside in rows:
+            before, started = used(server.process.pid), time.perf_counter()
+            times += _times(partial(work, server), arguments.search_seconds, beside)
+            after, elapsed_s = used(server.process.pid), time.perf_counter() - started
+            stolen.append(stolen_share(before, after, elapsed_s))
+            others.append(others_share(before, after, elapsed_s))
     finally:
         server.end()
-    return float(np.percentile(quiet, 99)) * 1000, float(np.percentile(busy, 99)) * 1000
+    return Beside(float(np.percentile(quiet, 99)) * 1000, float(np.percentile(busy, 99)) * 1000, max(stolen), max(others))
+
+
+def _taken(timed: Beside) -> list[Figure]:
+    """Whether the figures above it count: others make a ratio on a machine of few processors."""
+    return [
+        Figure("processors taken by the hypervisor, most", timed.stolen * 100, "%"),
+        Figure("processors taken by the hypervisor and other processes, most", timed.others * 100, "%"),
+    ]
 
 
 def idle(folder: Path, store: Store, arguments: argparse.Namespace) -> list[Figure]:
@@ -260,7 +290,19 @@ def _fill(server: Tidepool, gigabytes: float) -> None:
     for batch in corpus.batches(100):
         for asset in batch:
             asset["metadata"] = {"name": chance.randbytes(50_000).hex()}
-        server.add("big", batch)
+        _add_patiently(server, "big", batch)
+
+
+def _add_patiently(server: Tidepool, index: str, assets: list[Any]) -> None:
+    """As a client does: what is refused because the bucket is behind is sent again when the answer says."""
+    deadline = time.monotonic() + FILL_PATIENCE_S
+    while True:
+        try:
+            return server.add(index, assets)
+        except Refused as refused:
+            if refused.retry_after_s is None or time.monotonic() + refused.retry_after_s > deadline:
+                raise
+            time.sleep(refused.retry_after_s)
 
 
 def _copy_rate(source: Path, target: Path) -> float:
@@ -292,7 +334,7 @@ def _download_rate(url: str, store: Store) -> float:
     return rate
 
 
-def _search(server: Tidepool, queries: list[object], number: int) -> None:
+def _search(server: Tidepool, queries: list[dict[str, Any]], number: int) -> None:
     server.post("/indexes/busy/search?limit=10", queries[number % len(queries)])
 
 
