@@ -276,6 +276,10 @@ class Engine:
         is left of it."""
         return export(self._parts, target)
 
+    def doubt(self, file: str) -> None:
+        """A file that an export linked differs from its digest: the background looks at it, and makes it again from the postings."""
+        self._upkeep.doubt(Path(file).name)
+
     def facts(self) -> dict[str, str]:
         """What an export is written by, see `unfit`."""
         return facts(self._store)

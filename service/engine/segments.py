@@ -85,8 +85,10 @@ def live_rows(txn: Transaction, store: Store, index: int, type_number: int, word
     return to_words([code[len(prefix) :] for code in found], words.shape[0] * 8)
 
 
-def missing_rows(txn: Transaction, store: Store, index: int, type_number: int, column: Column) -> Iterator[Words]:
-    """Bodies with a posting that stand in none of the column's segments and blocks, in order, in pieces."""
+def missing_rows(
+    txn: Transaction, store: Store, index: int, type_number: int, column: Column, without: Token | None = None
+) -> Iterator[Words]:
+    """Bodies with a posting that stand in none of the column's segments, but `without`, and blocks; in order, in pieces."""
     prefix = posting_prefix(index, type_number)
     key_bytes = len(prefix) + column.length
     view = column.view()
@@ -95,7 +97,7 @@ def missing_rows(txn: Transaction, store: Store, index: int, type_number: int, c
         keys = (key for key in distinct_keys(cursor, prefix) if len(key) == key_bytes)
         while part := [key[len(prefix) :] for key in islice(keys, CHUNK_ROWS)]:
             words = to_words(part, column.length)
-            known = [_between(segment.words, words) for segment in view.segments] + tail
+            known = [_between(segment.words, words) for segment in view.segments if segment.token != without] + tail
             held = _as_bytes(sort_distinct(known)) if known else np.empty(0, f"S{column.length}")
             absent = words[:, ~np.isin(_as_bytes(words), held)]
             if absent.shape[1]:

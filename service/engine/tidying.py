@@ -9,6 +9,7 @@ from service.engine.columns import Block, Column, ColumnName, Segment, Token, Wo
 from service.engine.errors import NoSpace
 from service.engine.graph_tier import GraphTier
 from service.engine.graphs import GraphFile
+from service.engine.mending import Mending
 from service.engine.parts import Parts
 from service.engine.segments import live_rows, segment_path, split, write_segment
 from service.engine.store import SegmentRow, Transaction, column_key, parse_tail, prefixed, segment_rows, sequence_of, tail_values, u64
@@ -30,6 +31,7 @@ class Tidying:
     def __init__(self, parts: Parts, graphs: GraphTier) -> None:
         self._parts = parts
         self._graphs = graphs
+        self.mending = Mending(parts, self._swap)
 
     def step(self) -> bool:
         """One piece of work; False when there is none."""
@@ -38,6 +40,7 @@ class Tidying:
         for work in (
             self._purge,
             self._trim_log,
+            self.mending.step,
             self._seal,
             self._rewrite,
         ):  # each gets its turn: freeing most of all when the others lack room
@@ -159,10 +162,16 @@ class Tidying:
         worn = [at for at, words in enumerate(live) if many_doubled or words.shape[1] < KEPT_SHARE * chosen[at].rows]
         if not worn:
             return 0, 0
-        tokens = {chosen[at].token for at in worn}
-        replaced: list[Segment] = []
         merged = sort_distinct([live[at] for at in worn])
-        with self._written(merged, self._parts.options.segment_codes) as written, self._parts.writing:
+        self._swap(name, column, {chosen[at].token for at in worn}, merged, sequence)
+        self._parts.tally.segments_rewritten += len(worn)
+        return len(worn), sum(chosen[at].rows for at in worn) - int(merged.shape[1])
+
+    def _swap(self, name: ColumnName, column: Column, tokens: set[Token], words: Words, sequence: int) -> None:
+        """New segments in the place of these, in LMDB and in the column; then the files of the old ones go. The rows were collected at
+        `sequence`: a search that is older may need what was dead by then."""
+        replaced: list[Segment] = []
+        with self._written(words, self._parts.options.segment_codes) as written, self._parts.writing:
             self._require_index(name)
             old = [segment for segment in column.segments if segment.token in tokens]  # with the graphs they have by now
             with self._parts.change() as txn:
@@ -174,8 +183,6 @@ class Tidying:
             replaced = old
         for segment in replaced:
             self._remove_files(segment.token, segment.graphs)
-        self._parts.tally.segments_rewritten += len(replaced)
-        return len(worn), sum(chosen[at].rows for at in worn) - int(merged.shape[1])
 
     def _remove_files(self, token: Token, graphs: tuple[GraphFile, ...]) -> None:
         """A mapped file may be unlinked: searches that hold it go on."""

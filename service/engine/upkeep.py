@@ -52,6 +52,11 @@ class Upkeep:
         for _, wake in self._loops:
             wake.set()
 
+    def doubt(self, file: str) -> None:
+        """A sealed file was found to differ from its digest."""
+        self._tidying.mending.doubt(file)
+        self.wake()
+
     def step(self) -> bool:
         """One piece of work on the calling thread, while the threads are not started; False when there is none."""
         return self._tidying.step() or self.graphs.step()
