@@ -18,7 +18,7 @@ import msgspec
 
 from snapshots.bucket import Bucket
 from snapshots.claim import fenced_by
-from snapshots.errors import Corrupt, Unreachable
+from snapshots.errors import Rotten, Unreachable
 from snapshots.failpoints import reach
 from snapshots.files import digest_range
 from snapshots.log import Place
@@ -28,6 +28,9 @@ from snapshots.prefix import Prefix
 
 UPLOADS = 4
 NICE = 10
+REST = 3.0
+"""Seconds without work after each second of hashing, in steps of a fraction of a millisecond. A thread that computes without a pause
+keeps its processor for milliseconds from the threads that search, however little it counts."""
 YOUNG_S = 12 * 3600
 """A blob that was there already and is older is written again: a sweep spares what is young."""
 
@@ -183,7 +186,7 @@ def _cut(folder: Path, files: Sequence[CopiedFile]) -> list[File]:
 def _pieces(path: Path, file: CopiedFile) -> list[str]:
     if file.sha256 is not None and 0 < file.size <= PIECE_BYTES:
         return [file.sha256]
-    return [digest_range(path, start, min(PIECE_BYTES, file.size - start)) for start in range(0, file.size, PIECE_BYTES)]
+    return [digest_range(path, start, min(PIECE_BYTES, file.size - start), rest=REST) for start in range(0, file.size, PIECE_BYTES)]
 
 
 class _Piece(msgspec.Struct, frozen=True):
@@ -228,9 +231,9 @@ def _upload_piece(bucket: Bucket, piece: _Piece) -> int:
     there = bucket.head(key)
     if not piece.damaged and there is not None and there.size == piece.length and time.time() - there.modified_s < YOUNG_S:
         return 0
-    found = digest_range(piece.path, piece.start, piece.length) if piece.sealed else piece.digest
+    found = digest_range(piece.path, piece.start, piece.length, rest=REST) if piece.sealed else piece.digest
     if found != piece.digest:
-        raise Corrupt(f"a file of the copy differs from its digest path={piece.path} expected={piece.digest} found={found}")
+        raise Rotten(f"a sealed file differs from its digest path={piece.path} expected={piece.digest} found={found}", piece.path)
     bucket.put_file(key, piece.path, piece.start, piece.length)
     reach("publish.blob")
     stored = bucket.head(key)
