@@ -1,7 +1,7 @@
 """The pages in `docs/` as tests look at them: sections, blocks of commands, links, words in code style.
 
-The language of a block says what it is: `sh` are commands that run as they stand, `console` commands with what they print, `sh cloud`
-commands that need an account or a cluster (what they name is checked), `json` is data.
+The language of a block says what it is: `sh` are commands that run as they stand and end with 0, or with what a comment says; `console`
+commands with what they print, `sh cloud` commands that need an account or a cluster (what they name is checked), `json` is data.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ LANGUAGES = {RUN, SHOWN, CLOUD, DATA}
 _FENCE = re.compile(r"^```(.*)\n((?s:.*?))^```$", re.MULTILINE)
 _HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_ENDS = re.compile(r" # ends with (\d+)")
 _CODE = re.compile(r"`([^`\n]+)`")
 
 
@@ -27,6 +28,12 @@ class Step(NamedTuple):
 
     command: str
     output: str
+
+    @property
+    def code(self) -> int:
+        """What it ends with: 0, or what its comment says."""
+        said = _ENDS.search(self.command)
+        return int(said[1]) if said else 0
 
 
 class Block(NamedTuple):

@@ -134,6 +134,13 @@ def alerts() -> list[tuple[str, str]]:
     return list(zip(re.findall(r"- alert: (\w+)", text), re.findall(r"runbook: (\S+)", text), strict=True))
 
 
+def test_operate_is_read_at_night() -> None:
+    """Two printed pages."""
+    lines = [line for line in page("operate.md").text.splitlines() if line]
+    assert len(lines) <= 115
+    assert max(map(len, lines)) <= 150
+
+
 def test_every_alert_has_its_section() -> None:
     """The runbook leads to a section that names the alert; no section names one that is not there."""
     operate = page("operate.md")

@@ -96,7 +96,7 @@ def damaged_and_disk_lost(world: World) -> None:
 SCENES = (
     Scene("deploy.md", ("what-to-change", "first-start"), nothing),
     Scene("deploy.md", ("how-to-see-that-it-works",), initialised),
-    Scene("operate.md", ("operate", "snapshot-old", "drill-failed", "disk-full", "log-lines"), filled),
+    Scene("operate.md", ("operate", "disk-full"), filled),
     Scene("operate.md", ("restore-failed",), damaged_and_disk_lost),
     Scene("operate.md", ("fenced",), lost_to_another, {"LOG_INTERVAL": 60}),
     Scene("operate.md", ("verify-failed",), damaged),

@@ -69,7 +69,7 @@ class World:
             printed, code = self._shell.run(command)
         else:
             variables = dict(word.split("=", 1) for word in shlex.split(serves[1]))
-            printed, code = self.serve(variables, shlex.split(serves[2]))
+            printed, code = self.serve(variables, shlex.split(serves[2], comments=True))
             self._shell.run(f"(exit {code})")
         return self._there(printed), code
 
