@@ -19,7 +19,7 @@ from pathlib import Path
 
 from snapshots.bucket import KEY, Entry
 from snapshots.errors import Corrupt, Missing, Refused, SnapshotError, Unreachable
-from snapshots.files import local_errors, sync_directory
+from snapshots.files import REST, STEP_BYTES, Pace, local_errors, sync_directory
 
 PARTIAL = ".partial"
 PARTIAL_AGE_S = 24 * 3600
@@ -185,15 +185,18 @@ def _sweep(partial: Path) -> None:
 
 
 def _blocks_of(path: Path, start: int, length: int) -> Iterator[bytes]:
-    """A part of a file of ours, whose errors are not those of the bucket's disk."""
+    """A part of a file of ours, whose errors are not those of the bucket's disk. It rests after each block: searches come first."""
     with local_errors(path), path.open("rb", buffering=0) as file:
-        yield from _blocks(file.fileno(), start, length)
+        pace = Pace(REST)
+        for block in _blocks(file.fileno(), start, length, STEP_BYTES):
+            yield block
+            pace.step()
 
 
-def _blocks(handle: int, start: int, length: int) -> Iterator[bytes]:
+def _blocks(handle: int, start: int, length: int, step: int = COPY_BYTES) -> Iterator[bytes]:
     end = start + length
     while start < end:
-        block = os.pread(handle, min(COPY_BYTES, end - start), start)
+        block = os.pread(handle, min(step, end - start), start)
         if not block:
             raise Corrupt(f"file ends too early missing={end - start} bytes")
         yield block

@@ -13,8 +13,11 @@ from pathlib import Path
 from snapshots.errors import LocalFault, NoRoom
 
 TEMPORARY = ".tmp"
-READ_BYTES = 256 << 10
-"""What is read, and hashed, at a time: with rests, nobody waits longer than that for a processor."""
+STEP_BYTES = 256 << 10
+"""What is read, and hashed or written, between two rests: a fraction of a millisecond."""
+REST = 3.0
+"""Seconds without work after each second of work of a checkpoint. A thread that computes without a pause keeps its processor for
+milliseconds from the threads that search, however little it counts."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -43,21 +46,32 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
+class Pace:
+    """Rests of one thread, `rest` seconds for each second that it used a processor. Waiting for a disk is rest as it is."""
+
+    def __init__(self, rest: float) -> None:
+        self._rest = rest
+        self._worked_s = time.thread_time()
+
+    def step(self) -> None:
+        """After each piece of work. Does nothing when there are no rests."""
+        if self._rest:
+            time.sleep(self._rest * (time.thread_time() - self._worked_s))
+            self._worked_s = time.thread_time()
+
+
 def digest_range(path: Path, start: int, length: int, *, rest: float = 0.0) -> str:
-    """SHA-256 of a part of a file, in hexadecimal; of what is there when the file is shorter. For each second that a processor had to
-    work, it rests `rest` seconds."""
+    """SHA-256 of a part of a file, in hexadecimal; of what is there when the file is shorter."""
     digest = hashlib.sha256()
     left = length
     with local_errors(path), path.open("rb", buffering=0) as file:
         file.seek(start)
-        buffer = memoryview(bytearray(min(READ_BYTES, max(length, 1))))
-        began_s = time.thread_time()
+        buffer = memoryview(bytearray(min(STEP_BYTES, max(length, 1))))
+        pace = Pace(rest)
         while left and (count := file.readinto(buffer[: min(left, len(buffer))])):
             digest.update(buffer[:count])
             left -= count
-            if rest:
-                time.sleep(rest * (time.thread_time() - began_s))
-                began_s = time.thread_time()
+            pace.step()
     return digest.hexdigest()
 
 

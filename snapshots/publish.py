@@ -20,7 +20,7 @@ from snapshots.bucket import Bucket
 from snapshots.claim import fenced_by
 from snapshots.errors import Rotten, Unreachable
 from snapshots.failpoints import reach
-from snapshots.files import digest_range
+from snapshots.files import REST, digest_range
 from snapshots.log import Place
 from snapshots.manifest import PIECE_BYTES, File, Manifest, Parent
 from snapshots.paths import blob_key
@@ -28,9 +28,6 @@ from snapshots.prefix import Prefix
 
 UPLOADS = 4
 NICE = 10
-REST = 3.0
-"""Seconds without work after each second of hashing, in steps of a fraction of a millisecond. A thread that computes without a pause
-keeps its processor for milliseconds from the threads that search, however little it counts."""
 YOUNG_S = 12 * 3600
 """A blob that was there already and is older is written again: a sweep spares what is young."""
 
