@@ -1,5 +1,9 @@
 """What snapshots fail with. The kinds are chosen by what the caller must do next."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 
 class SnapshotError(Exception):
     """Base of everything that crosses the border of this package."""
@@ -23,6 +27,15 @@ class Missing(SnapshotError):
 
 class Corrupt(SnapshotError):
     """An object differs from what its digest, its chain or its manifest says."""
+
+
+class Rotten(Corrupt):
+    """A file of this disk differs from the digest that it had when it was sealed: its owner makes it again."""
+
+    def __init__(self, message: str, path: Path) -> None:
+        """`path`: where it stands in the copy."""
+        super().__init__(message)
+        self.path = path
 
 
 class Fenced(SnapshotError):

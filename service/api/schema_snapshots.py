@@ -80,6 +80,9 @@ class SnapshotStatus(msgspec.Struct, frozen=True, kw_only=True):
     epoch: Annotated[Number | None, Meta(description="Counts the processes that owned the bucket's data.")] = None
     generation: Annotated[Number | None, Meta(description="The newest manifest.")] = None
     checkpoint: Annotated[SnapshotBase | None, Meta(description="Null while everything is in the log.")] = None
+    checkpoint_trouble: Annotated[
+        str | None, Meta(description="Why the last checkpoint could not be made, null when it was. The log is shipped all the same.")
+    ] = None
     oldest_restorable: Annotated[
         Time | None, Meta(description="Every moment from here on can be restored. Looked up when the bucket is pruned, null before.")
     ] = None

@@ -193,6 +193,7 @@ def _with_keeper(told: SnapshotStatus, running: Running) -> SnapshotStatus:
         epoch=mark.epoch,
         generation=newest.generation,
         checkpoint=_base(newest),
+        checkpoint_trouble=keeper.checkpoints.trouble or None,
         oldest_restorable=time_of(done.oldest_us),
         verified=check(done),
         drill=shown_drill(done.drilled) if done.drilled is not None else None,

@@ -17,7 +17,7 @@ from service.engine.engine import Engine
 from service.engine.errors import EngineError
 from service.engine.requests import Answer, Request
 from service.logs import event, logger
-from snapshots.errors import Fenced, SnapshotError, Unreachable
+from snapshots.errors import Corrupt, Fenced, Rotten, SnapshotError, Unreachable
 from snapshots.manifest import Manifest
 from snapshots.prefix import Prefix
 from snapshots.publish import Owner, Published, publish
@@ -42,6 +42,8 @@ class Checkpoints(msgspec.Struct):
 
     done: int = 0
     failed: int = 0
+    trouble: str = ""
+    """Why the last one could not be made; empty when it was."""
     uploaded_bytes: int = 0
     known_bytes: int = 0
     last_seconds: dict[str, float] = {}
@@ -64,6 +66,7 @@ class Keeper:
         self._engine = engine
         self._prefix = prefix
         self._directory = directory
+        self._live = live
         self.source = EngineSource(engine)
         self._author = owned.author
         self._parent = owned.mark.parent
@@ -180,12 +183,16 @@ class Keeper:
                 self.checkpoints.failed += 1
                 self._end(error)
                 raise
-            except BaseException:
+            except BaseException as error:
                 self.checkpoints.failed += 1
+                self.checkpoints.trouble = str(error)
+                if isinstance(error, Rotten):
+                    raise self._doubt(error) from error
                 raise
             self._newest = published.manifest
             self._damaged.difference_update(damaged & published.manifest.pieces)
             self.checkpoints.done += 1
+            self.checkpoints.trouble = ""
             self.checkpoints.uploaded_bytes += published.uploaded_bytes
             self.checkpoints.known_bytes += published.known_bytes
             self.checkpoints.last_seconds = published.seconds
@@ -199,6 +206,16 @@ class Keeper:
                 seconds=published.seconds,
             )
             return published
+
+    def _doubt(self, error: Rotten) -> Corrupt:
+        """The file is made again in the background. What the operator is told names it where it stands."""
+        file = self._live / error.path.relative_to(self._directory / EXPORT)
+        self.source.doubt(file)
+        self.checkpoints.trouble = (
+            f"{file} rotted on this disk ({error}): a running service makes it again from LMDB at once, and then the next checkpoint "
+            "goes through; if it happens again the disk is failing"
+        )
+        return Corrupt(self.checkpoints.trouble)
 
     @contextmanager
     def pause(self) -> Iterator[None]:

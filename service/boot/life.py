@@ -357,7 +357,8 @@ class Boot:
     def _note(self, name: str, members: dict[str, object]) -> None:
         """What the engine reports, on any of its threads."""
         self._metrics.count_event(name)
-        event(logging.WARNING if name == FATAL_EVENT or "failed" in name else logging.INFO, name, **members)
+        bad = name == FATAL_EVENT or "failed" in name or "damaged" in name
+        event(logging.WARNING if bad else logging.INFO, name, **members)
         if name == FATAL_EVENT:
             self._fail(End(EXIT_FATAL, f"background work failed, the process ends and must be started again: {members.get('error')}"))
 

@@ -60,6 +60,10 @@ class EngineSource:
         files = [CopiedFile(file.path, file.size, file.sha256) for file in export.files]
         return Copy(export.sequence, export.time_us, export.counts, files)
 
+    def doubt(self, file: Path) -> None:
+        """A sealed file differs from its digest: it is made again in the background."""
+        self._engine.doubt(file.name)
+
     def sample(self, count: int, seed: int) -> Sample:
         with self._use():
             return self._engine.sample(count, seed)

@@ -277,8 +277,8 @@ class Engine:
         return export(self._parts, target)
 
     def doubt(self, file: str) -> None:
-        """A file that an export linked differs from its digest: the background looks at it, and makes it again from the postings."""
-        self._upkeep.doubt(Path(file).name)
+        """A sealed file, by its name, differs from its digest: the background looks at it, and makes it again from the postings."""
+        self._upkeep.doubt(file)
 
     def facts(self) -> dict[str, str]:
         """What an export is written by, see `unfit`."""

@@ -212,6 +212,7 @@ def test_status_says_how_the_bucket_stands(tmp_path: Path) -> None:
             "epoch": 1,
             "generation": 2,
             "checkpoint": {"generation": 2, "sequence": 1, "time": made["base_time"]},
+            "checkpoint_trouble": None,
             "oldest_restorable": None,
             "verified": None,
             "drill": None,

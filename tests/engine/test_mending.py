@@ -48,7 +48,7 @@ def test_a_segment_that_rots_is_rebuilt_while_served(tmp_path: Path) -> None:
             rot(path)
         assert [search(engine, *found) for found in asked] != answers
         for path in damaged:
-            engine.doubt(f"segments/{path.name}")
+            engine.doubt(path.name)
         assert engine.upkeep_step()
         do(engine, DeleteAsset("a", 0, key(8)))
         settle(engine)
@@ -64,7 +64,7 @@ def test_a_segment_that_rots_is_rebuilt_while_served(tmp_path: Path) -> None:
         assert [search(engine, *found) for found in asked] == answers
 
 
-@pytest.mark.parametrize("file", ["segments/0011223344556677.segment", "other", ""])
+@pytest.mark.parametrize("file", ["0011223344556677.segment", "other", ""])
 def test_a_doubt_without_reason_changes_nothing(tmp_path: Path, file: str) -> None:
     """A file that is whole, or gone, or no name."""
     with opened(tmp_path) as engine:
