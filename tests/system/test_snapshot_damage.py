@@ -11,6 +11,7 @@ import pytest
 
 from snapshots.manifest import Manifest, seal
 from snapshots.paths import blob_key, log_key, manifest_key
+from tests.system.damage import cut, empty, flip, remove
 from tests.system.estate import Estate, fill, require_entries, require_goes_on, start_in_vain
 
 CORRUPT, REFUSED = 4, 78
@@ -24,31 +25,6 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Estate:
 @pytest.fixture
 def estate(filled: Estate, tmp_path: Path) -> Estate:
     return filled.copy(tmp_path / "estate")
-
-
-def zero(path: Path) -> None:
-    """Pages in the middle that were never written."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2 : len(content) // 2 + 8192] = bytes(8192)
-    path.write_bytes(content)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def remove(path: Path) -> None:
-    path.unlink()
 
 
 @pytest.mark.parametrize("damage", [cut, remove])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.client import Client, Entry, metrics
+from tests.system.damage import cut, empty, flip, grow, remove, zero_end
 from tests.system.entries import iscc_id, unique_entry
 from tests.system.lookup import all_graphs_built, engine_figures, find_wholly
 from tests.system.server import HOST, Server, wait_until
@@ -75,35 +76,6 @@ def test_a_moved_directory_is_taken_as_it_is(copy: Path) -> None:
         wait_until(lambda: all_graphs_built(server.port), GRAPH_SECONDS, "the graphs to be checked")
         now = engine_figures(server.port)
         assert now["segments_rebuilt"] == now["graphs_discarded"] == now["graphs_built"] == 0
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def flip(path: Path) -> None:
-    """One bit in the middle."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def grow(path: Path) -> None:
-    path.write_bytes(path.read_bytes() + bytes(64))
-
-
-def zero_end(path: Path) -> None:
-    """What a power failure can leave: the size is right, the end was never written."""
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2].ljust(len(content), b"\0"))
-
-
-def remove(path: Path) -> None:
-    path.unlink()
 
 
 DAMAGES = (cut, empty, flip, grow, zero_end, remove)
