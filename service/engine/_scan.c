@@ -1,6 +1,6 @@
 /* The compiled scan kernel of the exact tier: Hamming distances between queries and columns of 64-bit words.
 
-   range_scan(columns, count, queries, radii) -> None | bytes: n queries (int64), n rows (int64), n distances (uint16)
+   range_scan([(columns, count), ...], queries, radii) -> [None | bytes, ...]: n queries (int64), n rows (int64), n distances (uint16)
    top_scan(columns, count, query, limit) -> None | bytes: n rows (int64), n distances (uint16)
    variants() -> names of what this processor can run, best first; variant() -> the active one; select(name)
 
@@ -492,15 +492,20 @@ static int open_columns(PyObject *columns, PyObject *count, Py_buffer *view, Sca
     Py_ssize_t rows = PyNumber_AsSsize_t(count, NULL);
     if (rows == -1 && PyErr_Occurred())
         return -1;
-    if (open_array(columns, view, 2, PyBUF_C_CONTIGUOUS, "columns") < 0)
+    if (open_array(columns, view, 2, PyBUF_STRIDES, "columns") < 0)
         return -1;
+    if ((view->shape[1] > 1 && view->strides[1] != 8) || (view->shape[0] > 1 && (view->strides[0] < 0 || view->strides[0] % 8 != 0))) {
+        PyErr_SetString(PyExc_ValueError, "the rows of columns do not follow one another");
+        PyBuffer_Release(view);
+        return -1;
+    }
     if (rows < 0 || rows > view->shape[1] || (uint64_t)rows > UINT32_MAX) {
         PyErr_Format(PyExc_ValueError, "count out of range count=%zd capacity=%zd", rows, view->shape[1]);
         PyBuffer_Release(view);
         return -1;
     }
     scan->columns = view->buf;
-    scan->stride = (size_t)view->shape[1];
+    scan->stride = (size_t)view->strides[0] / 8;
     scan->count = (size_t)rows;
     return 0;
 }
@@ -572,11 +577,11 @@ static uint32_t *copy_radii(PyObject *object, int words, size_t length)
     return NULL;
 }
 
-static int check_arguments(Py_ssize_t given, const char *name)
+static int check_arguments(Py_ssize_t given, Py_ssize_t taken, const char *name)
 {
-    if (given == 4)
+    if (given == taken)
         return 0;
-    PyErr_Format(PyExc_TypeError, "%s takes 4 arguments given=%zd", name, given);
+    PyErr_Format(PyExc_TypeError, "%s takes %zd arguments given=%zd", name, taken, given);
     return -1;
 }
 
@@ -623,32 +628,97 @@ static PyObject *pack(const Hits *hits, size_t keys, int by_query)
 
 /* ---- Python ---- */
 
-static PyObject *range_scan(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t given)
-{
+typedef struct {
     Py_buffer view;
     Scan scan;
-    size_t length = 0;
-    if (check_arguments(given, "range_scan") < 0 || open_columns(arguments[0], arguments[1], &view, &scan) < 0)
-        return NULL;
+    Hits hits;
+} Part;
+
+/* Up to `length` parts, opened; how many they are in `opened`, which the caller releases whatever is returned. */
+static int open_parts(PyObject *given, Part *parts, Py_ssize_t length, Py_ssize_t *opened)
+{
+    for (*opened = 0; *opened < length; (*opened)++) {
+        PyObject *pair = PySequence_GetItem(given, *opened);
+        PyObject *columns = pair == NULL ? NULL : PySequence_GetItem(pair, 0);
+        PyObject *count = columns == NULL ? NULL : PySequence_GetItem(pair, 1);
+        int status = count == NULL ? -1 : open_columns(columns, count, &parts[*opened].view, &parts[*opened].scan);
+        Py_XDECREF(count);
+        Py_XDECREF(columns);
+        Py_XDECREF(pair);
+        if (status < 0)
+            return -1;
+        hits_open(&parts[*opened].hits);
+    }
+    return 0;
+}
+
+static int scan_parts(Part *parts, Py_ssize_t length, Find *find, const uint64_t *queries, const uint32_t *radii, size_t rows)
+{
+    int status = 0;
+    for (Py_ssize_t i = 0; i < length && status == 0; i++)
+        status = collect_all(&parts[i].hits, find, &parts[i].scan, queries, radii, rows);
+    return status;
+}
+
+static PyObject *pack_parts(const Part *parts, Py_ssize_t length, size_t keys)
+{
+    PyObject *packed = PyList_New(length);
+    for (Py_ssize_t i = 0; packed != NULL && i < length; i++) {
+        PyObject *bytes = pack(&parts[i].hits, keys, 1);
+        if (bytes == NULL || PyList_SetItem(packed, i, bytes) < 0)
+            Py_CLEAR(packed);
+    }
+    return packed;
+}
+
+/* All parts in one call, so that the GIL is given away and taken back once: among busy threads getting it back is what costs. */
+static PyObject *scan_all(PyObject *given, Part *parts, Py_ssize_t length, PyObject *asked, PyObject *radius)
+{
     PyObject *result = NULL;
+    Py_ssize_t opened, words_max = WORDS_MAX;
+    uint64_t *queries = NULL;
     uint32_t *radii = NULL;
-    uint64_t *queries = copy_queries(arguments[2], 2, view.shape[0], &scan.words, &length);
-    if (queries != NULL && (radii = copy_radii(arguments[3], scan.words, length)) != NULL) {
-        Hits hits;
-        hits_open(&hits);
+    size_t rows = 0, compared = 0;
+    int words = 0;
+    if (open_parts(given, parts, length, &opened) == 0) {
+        for (Py_ssize_t i = 0; i < length; i++)
+            words_max = parts[i].view.shape[0] < words_max ? parts[i].view.shape[0] : words_max;
+        queries = copy_queries(asked, 2, words_max, &words, &rows);
+    }
+    if (queries != NULL && (radii = copy_radii(radius, words, rows)) != NULL) {
+        for (Py_ssize_t i = 0; i < length; i++) {
+            parts[i].scan.words = words;
+            parts[i].scan.ahead = rows < FETCHERS_MIN;
+            compared += parts[i].scan.count * (size_t)words * rows;
+        }
         Find *find = active->find;
-        scan.ahead = length < FETCHERS_MIN;
-        int long_enough = scan.count * (size_t)scan.words * length >= GIL_WORDS_MIN;
-        PyThreadState *thread = long_enough ? PyEval_SaveThread() : NULL;
-        int status = collect_all(&hits, find, &scan, queries, radii, length);
+        PyThreadState *thread = compared >= GIL_WORDS_MIN ? PyEval_SaveThread() : NULL;
+        int status = scan_parts(parts, length, find, queries, radii, rows);
         if (thread != NULL)
             PyEval_RestoreThread(thread);
-        result = status < 0 ? PyErr_NoMemory() : pack(&hits, length, 1);
-        hits_close(&hits);
+        result = status < 0 ? PyErr_NoMemory() : pack_parts(parts, length, rows);
     }
     free(radii);
     free(queries);
-    PyBuffer_Release(&view);
+    while (opened-- > 0) {
+        hits_close(&parts[opened].hits);
+        PyBuffer_Release(&parts[opened].view);
+    }
+    return result;
+}
+
+static PyObject *range_scan(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t given)
+{
+    if (check_arguments(given, 3, "range_scan") < 0)
+        return NULL;
+    Py_ssize_t length = PySequence_Size(arguments[0]);
+    if (length < 0)
+        return NULL;
+    Part *parts = calloc((size_t)length + 1, sizeof(Part));
+    if (parts == NULL)
+        return PyErr_NoMemory();
+    PyObject *result = scan_all(arguments[0], parts, length, arguments[1], arguments[2]);
+    free(parts);
     return result;
 }
 
@@ -657,7 +727,7 @@ static PyObject *top_scan(PyObject *Py_UNUSED(module), PyObject *const *argument
     Py_buffer view;
     Scan scan;
     size_t length = 0;
-    if (check_arguments(given, "top_scan") < 0)
+    if (check_arguments(given, 4, "top_scan") < 0)
         return NULL;
     Py_ssize_t limit = PyNumber_AsSsize_t(arguments[3], NULL);
     if (limit == -1 && PyErr_Occurred())

@@ -1,6 +1,7 @@
 """The scans of the exact tier: all rows of a block or segment within a Hamming distance of a query, or the nearest ones.
 
-Two kernels stand behind `range_scan` and `top_scan` and answer alike: the C extension `_scan`, where it was built, and numpy.
+Two kernels stand behind `range_scan`, `range_scans` (many blocks at once) and `top_scan` and answer alike: the C extension `_scan`, where
+it was built, and numpy.
 Rows are stored word by word: word `i` of every row is `columns[i]`. A query of fewer words is compared with the first words of each
 row. Columns come from memory once for all queries of a call: a block of rows meets every query before the next block is read.
 """
@@ -27,6 +28,8 @@ BLOCK_ROWS = 16384  # numpy only: 128 KiB of one word, so that a block and its t
 
 Words = NDArray[np.uint64]
 Distances = NDArray[np.uint16]
+Part = tuple[Words, int]
+"""Columns, and how many of their rows count."""
 
 
 class Hits(NamedTuple):
@@ -51,7 +54,14 @@ NO_NEAREST = Nearest(NO_ROWS, NO_DISTANCES)
 
 
 def compiled_range_scan(columns: Words, count: int, queries: Words, radii: Sequence[int] | int) -> Hits:
-    packed = _scan.range_scan(columns, count, queries, radii)
+    return _unpacked(_scan.range_scan(((columns, count),), queries, radii)[0])
+
+
+def compiled_range_scans(parts: Sequence[Part], queries: Words, radii: Sequence[int] | int) -> list[Hits]:
+    return [_unpacked(packed) for packed in _scan.range_scan(parts, queries, radii)]
+
+
+def _unpacked(packed: bytes | None) -> Hits:
     if packed is None:
         return NO_HITS
     length = len(packed) // 18
@@ -86,6 +96,10 @@ def numpy_range_scan(columns: Words, count: int, queries: Words, radii: Sequence
     numbers, rows, near = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order = np.argsort(numbers, kind="stable")
     return Hits(numbers[order], rows[order], near[order])
+
+
+def numpy_range_scans(parts: Sequence[Part], queries: Words, radii: Sequence[int] | int) -> list[Hits]:
+    return [numpy_range_scan(columns, count, queries, radii) for columns, count in parts]
 
 
 def numpy_top_scan(columns: Words, count: int, query: Words, limit: int) -> Nearest:
@@ -126,8 +140,8 @@ def _check_arrays(columns: Words, count: int, queries: Words, dimensions: int) -
     for array, expected in ((columns, 2), (queries, dimensions)):
         if not isinstance(array, np.ndarray) or array.dtype != np.uint64 or array.ndim != expected:
             raise TypeError(f"columns and queries must be arrays of uint64 dimensions={expected}")
-    if not columns.flags.c_contiguous:
-        raise ValueError("columns are not C-contiguous")
+    if columns.shape[1] > 1 and columns.strides[1] != columns.itemsize:
+        raise ValueError("the rows of columns do not follow one another")
     if not 0 <= operator.index(count) <= columns.shape[1]:
         raise ValueError(f"count out of range count={count} capacity={columns.shape[1]}")
     if not 1 <= queries.shape[-1] <= min(len(columns), WORDS_MAX):
@@ -145,5 +159,6 @@ def _checked_radii(radii: Sequence[int] | int, length: int) -> list[int]:
     return limits
 
 
+range_scans = numpy_range_scans if KERNEL == "numpy" else compiled_range_scans
 range_scan = numpy_range_scan if KERNEL == "numpy" else compiled_range_scan
 top_scan = numpy_top_scan if KERNEL == "numpy" else compiled_top_scan

@@ -118,16 +118,16 @@ class SimprintSearch:
         self._scan([*scanned, *view.blocks], queries, radius, prefix, near)
         self._bound(near, prefix, HITS_MAX)
 
-    def _scan(self, parts: list[tuple[Words, int]], queries: Words, radius: int, prefix: bytes, near: Near) -> None:
+    def _scan(self, parts: list[kernels.Part], queries: Words, radius: int, prefix: bytes, near: Near) -> None:
         """One pass over the columns. Much work is shared by the processors: the kernel runs without the interpreter's lock."""
         step = max(1, SCANNED_PAIRS_MAX // len(queries))
-        pieces = [(words, count, start) for words, count in parts for start in range(0, count, step)]
+        pieces = [(words[:, start : start + step], min(step, count - start)) for words, count in parts for start in range(0, count, step)]
 
-        def scan(share: list[tuple[Words, int, int]]) -> Scanned:
-            found = []
-            for words, count, start in share:
-                part = words if step >= count else np.ascontiguousarray(words[:, start : start + step])
-                found.append((part, _nearest(kernels.range_scan(part, min(step, count - start), queries, radius))))
+        def scan(share: list[kernels.Part]) -> Scanned:
+            found: Scanned = []
+            for some in _calls(share, step):
+                hits = kernels.range_scans(some, queries, radius)
+                found += [(words, _nearest(near)) for (words, _), near in zip(some, hits, strict=True)]
             return found
 
         compared = sum(count for _, count in parts) * queries.size
@@ -235,6 +235,20 @@ def _nearest(hits: kernels.Hits) -> kernels.Hits:
         return hits
     order = np.argsort(hits.distance, kind="stable")[: 2 * HITS_MAX]
     return kernels.Hits(hits.query[order], hits.row[order], hits.distance[order])
+
+
+def _calls(parts: list[kernels.Part], rows_max: int) -> Iterator[list[kernels.Part]]:
+    """Parts for one call of the kernel each: no more rows than that, but at least one part."""
+    some: list[kernels.Part] = []
+    rows = 0
+    for part in parts:
+        if some and rows + part[1] > rows_max:
+            yield some
+            some, rows = [], 0
+        some.append(part)
+        rows += part[1]
+    if some:
+        yield some
 
 
 def _batches(scanned: Iterable[tuple[Words, kernels.Hits]]) -> Iterator[Scanned]:

@@ -116,6 +116,31 @@ def test_many_queries_over_many_blocks(kernel: tuple[RangeScan, TopScan]) -> Non
     assert together.query.tolist() == sorted(together.query.tolist())
 
 
+@pytest.mark.parametrize("range_scans", [kernels.numpy_range_scans, kernels.compiled_range_scans])
+def test_many_parts_in_one_call(range_scans: Callable[..., list[Hits]]) -> None:
+    """Each part, be it a slice of larger columns, gives what it gives alone; none gives nothing."""
+    columns = make_columns(2, 5_000)
+    parts = [(columns, 5_000), (columns[:, 100:900], 800), (columns[:, 4_000:], 3), (columns, 0), (columns[:, 7:8], 1)]
+    queries = np.ascontiguousarray(columns[:, :5_000:1_000].T)
+    radii = [0, 128, 30, 60, 5]
+    found = range_scans(parts, queries, radii)
+    alone = [kernels.numpy_range_scan(np.ascontiguousarray(words), count, queries, radii) for words, count in parts]
+    assert list(map(as_tuples, found)) == list(map(as_tuples, alone))
+    assert [len(hits.row) > 0 for hits in found] == [True, True, True, False, True]
+    assert range_scans([], queries, radii) == []
+
+
+def test_a_part_that_cannot_be_read_fails_the_call() -> None:
+    """Also behind parts that can, whose memory is given back."""
+    held = sys.getrefcount(WORDS)
+    for bad, error in (((WORDS, 10**6), ValueError), ((WORDS[:, ::2], 1), ValueError), ((WORDS,), IndexError), (None, TypeError)):
+        with pytest.raises(error):
+            _scan.range_scan([(WORDS, 100), bad], QUERY, 3)
+    with pytest.raises(TypeError):
+        _scan.range_scan(None, QUERY, 3)
+    assert sys.getrefcount(WORDS) == held
+
+
 @pytest.mark.parametrize("words", [1, 2, 3, 4])
 @pytest.mark.parametrize("queries", [1, 3, 5])
 def test_rows_at_every_distance(kernel: tuple[RangeScan, TopScan], words: int, queries: int) -> None:
