@@ -8,34 +8,27 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 
 from service.boot import life
 from service.cli import EXIT_FAILED, EXIT_PROBLEMS, EXIT_SETTINGS, main
-from service.configuration.table import FILE, PREFIX, SECRETS
 from service.engine import store
-from service.settings import describe
 from snapshots import log, manifest, mark, paths, prefix, s3_errors
 from tests.guides import CLOUD, DATA, LANGUAGES, Page, anchor, page, pages, table
+from tests.infra.ours import is_route, options, require_command, setting_names
 from tests.metric_names import metric_names
 from tests.project import ROOT, read
 
 ALL = pytest.mark.parametrize("guide", pages(), ids=lambda guide: guide.name)
 COMMAND = re.compile(r"\btidepool ((?:serve|snapshot|verify|config|--version)\b[^|;\"'`\n\\)]*)")
-ROUTE = re.compile(r'@(?:get|post|put|delete)\("(/[^"]*)"')
 NO_ROUTES = {"/data", "/tmp"}
 """What begins with a slash and is a directory."""
-
-
-def names() -> set[str]:
-    return {row.name for row in describe()} | {f"{PREFIX}{name}{FILE}" for name in SECRETS}
 
 
 @ALL
 def test_settings_exist(guide: Page) -> None:
     """Also those in commands."""
-    assert set(re.findall(r"ISCC_SEARCH_\w+", guide.text)) <= names()
+    assert set(re.findall(r"ISCC_SEARCH_\w+", guide.text)) <= setting_names()
 
 
 @ALL
@@ -54,38 +47,12 @@ def test_commands_exist(guide: Page) -> None:
     assert set(re.findall(r"`(--[a-z-]+)`", guide.prose)) <= options(main)
 
 
-def require_command(words: list[str]) -> None:
-    command: click.Command = main
-    context = click.Context(main)
-    while words and isinstance(command, click.Group) and not words[0].startswith("-"):
-        inner = command.get_command(context, words[0])
-        assert inner is not None, words
-        command, words = inner, words[1:]
-    known = {name for option in command.params for name in option.opts}
-    assert {word.split("=")[0] for word in words if word.startswith("--")} <= known, words
-
-
-def options(command: click.Command) -> set[str]:
-    """Of a command and all below it."""
-    found = {name for option in command.params for name in option.opts}
-    if isinstance(command, click.Group):
-        inner = [command.get_command(click.Context(command), name) for name in command.list_commands(click.Context(command))]
-        found.update(*(options(each) for each in inner if each is not None))
-    return found
-
-
 @ALL
 def test_routes_exist(guide: Page) -> None:
     """Those in commands, and all between backticks."""
     named = [code.split(" ")[-1] for code in guide.codes if re.match(r"(GET |POST |PUT |DELETE )?/", code)]
     named += re.findall(r"http://127\.0\.0\.1:8000(/[^\s'\"]*)", guide.text)
-    known = [
-        re.sub(r"\\{.*?\\}", ".+", re.escape(path))
-        for file in (ROOT / "service/api").glob("*.py")
-        for path in ROUTE.findall(file.read_text())
-    ]
-    for path in set(named) - NO_ROUTES:
-        assert any(re.fullmatch(one, path) for one in known), path
+    assert [path for path in set(named) - NO_ROUTES if not is_route(path)] == []
 
 
 @ALL

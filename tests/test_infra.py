@@ -10,12 +10,9 @@ from pathlib import Path
 import kubernetes_validate  # type: ignore[import-untyped]  # has no types
 import pytest
 
-from service.api.access import Limits
-from service.app import create_router
 from service.boot.stopping import Budget
 from service.configuration.table import SECRETS
 from service.settings import SETTINGS, load
-from tests.api.stub import NoAccess
 from tests.infra.files import (
     INFRA,
     Deployment,
@@ -26,9 +23,9 @@ from tests.infra.files import (
     fly_toml,
     image,
     kubernetes_objects,
-    service_monitor,
     texts,
 )
+from tests.infra.ours import routes, setting_names
 from tests.project import ROOT
 
 MARGIN_S = 15
@@ -89,10 +86,9 @@ def test_the_grace_is_as_long_as_somebody_has_to_be_told() -> None:
 
 def test_every_name_in_every_file_is_a_setting() -> None:
     """Also in comments and guides: whoever copies it must not find that it does nothing."""
-    known = {f"ISCC_SEARCH_{name}" for name in SETTINGS} | {f"ISCC_SEARCH_{name}_FILE" for name in SECRETS}
     named = {(path.name, name) for path, text in texts().items() if path.suffix != ".json" for name in OURS.findall(text)}
     assert named
-    assert {one for one in named if one[1] not in known} == set()
+    assert {one for one in named if one[1] not in setting_names()} == set()
 
 
 def test_every_directory_has_a_guide_of_a_page() -> None:
@@ -189,16 +185,6 @@ def test_kubernetes_never_runs_two_pods_and_lets_nodes_drain() -> None:
     assert "HorizontalPodAutoscaler" not in said
 
 
-def test_the_service_monitor_finds_the_service() -> None:
-    """By label, port name and path. Its own type is not among the schemas."""
-    said = {one["kind"]: one for one in kubernetes_objects()}
-    monitor = service_monitor()["spec"]
-    (endpoint,) = monitor["endpoints"]
-    assert monitor["selector"]["matchLabels"] == said["Service"]["metadata"]["labels"]
-    assert endpoint["port"] in {port["name"] for port in said["Service"]["spec"]["ports"]}
-    assert endpoint["path"] in routes()
-
-
 def test_compose_starts_the_store_first() -> None:
     """The bucket that is named is the directory that the store makes; its key is the service's."""
     said = compose_services()
@@ -217,7 +203,3 @@ def test_nothing_is_written_outside_the_disk() -> None:
         path.name for part in ("service", "snapshots") for path in (ROOT / part).rglob("*.py") if "tempfile" in path.read_text("utf-8")
     ]
     assert users == []
-
-
-def routes() -> set[str]:
-    return {route.path for route in create_router(NoAccess(), Limits(), secret=None).routes}

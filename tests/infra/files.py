@@ -159,8 +159,12 @@ def service_monitor() -> dict[str, Any]:
     return _mapping(yaml.safe_load((INFRA / "kubernetes/servicemonitor.yaml").read_text("utf-8")))
 
 
+def compose_file() -> dict[str, Any]:
+    return _mapping(yaml.safe_load((INFRA / "compose/compose.yaml").read_text("utf-8")))
+
+
 def compose_services() -> dict[str, Any]:
-    return _mapping(yaml.safe_load((INFRA / "compose/compose.yaml").read_text("utf-8"))["services"])
+    return _mapping(compose_file()["services"])
 
 
 def alert_rules() -> list[dict[str, Any]]:
