@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from service.engine.engine import Engine
-from service.engine.errors import NoSpace, Unwritable
+from service.engine.errors import EngineError, NoSpace, Unwritable
 from service.engine.export import Export, unfit
 from service.engine.export import export as export_parts
 from service.engine.journal import LogRecord
@@ -29,6 +29,7 @@ from service.engine.store import FORMAT, LogRow, Store, encode
 from tests.engine.building import CONTENT, META, SMALL, add, asset, create, do, flipped, key, opened, random_units, search, settle, unit
 from tests.engine.history import KEPT, tables, whole_log
 from tests.project import ROOT
+from tests.system.strace import Strace
 
 COPIES = 25
 TINY = Options(segment_codes=16, disk_free_min_bytes=0, keep_log=True)
@@ -326,20 +327,62 @@ def test_lack_of_room_is_found_before_anything_is_written(tmp_path: Path) -> Non
     assert not (tmp_path / "deep").exists()
 
 
-def test_copy_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
-    """The engine goes on, and the next attempt works."""
+def held(engine: Engine) -> tuple[int, int]:
+    """Readers that hold a transaction, threads. A place that is free again has a dash."""
+    readers = engine._store._env.readers().splitlines()[1:]
+    return sum(not line.endswith("-") for line in readers), threading.active_count()
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5, 0.99])
+def test_copy_that_cannot_be_written_leaves_nothing(tmp_path: Path, part: float) -> None:
+    """Wherever it ends: no file, no thread, no reader that keeps LMDB from using pages again. The next attempt works."""
     with opened(tmp_path / "data", KEPT) as engine:
         filled(engine)
+        before, page = held(engine), engine._store.page_bytes
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, hard))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(part * engine._store.file_bytes()) // page * page, hard))
         try:
             with pytest.raises(Unwritable, match="File too large"):
                 engine.export(tmp_path / "copy")
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert not (tmp_path / "copy").exists()
+        assert held(engine) == before
         add(engine, asset(1_000, unit(META, bytes(8))))
         assert engine.export(tmp_path / "copy").sequence == engine.sequence
+
+
+def export_when_told(directory: Path, copy: Path) -> None:
+    """The process whose disk fails."""
+    engine = Engine.open(directory, KEPT, on_event=lambda name, facts: None)
+    engine.catch_up()
+    before = held(engine)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
+    try:
+        engine.export(copy)
+    except EngineError as error:
+        left = copy.exists() or held(engine) != before
+        sys.stdout.write(f"{type(error).__name__} {error} left={left}\n")
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize(("fault", "kind"), [("write:error=ENOSPC:when=2", "NoSpace"), ("write:error=EIO:when=2", "Unwritable")])
+def test_copy_whose_disk_fails_in_the_middle(tmp_path: Path, fault: str, kind: str) -> None:
+    """A full disk asks for space, another fault for an operator; nothing is left."""
+    with opened(tmp_path / "data", KEPT) as engine:
+        filled(engine)
+    copy = tmp_path / "copy"
+    script = "import sys; from pathlib import Path; from tests.engine.test_export import export_when_told; "
+    command = [sys.executable, "-c", script + "export_when_told(*map(Path, sys.argv[1:]))", str(tmp_path / "data"), str(copy)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        with Strace(child.pid, tmp_path / "trace", "-P", str(copy / "data.mdb"), "-e", f"inject={fault}"):
+            told, _ = child.communicate("go\n", timeout=60)
+    assert told.startswith(f"{kind} cannot write {copy / 'data.mdb'}: ")
+    assert told.endswith("left=False\n")
 
 
 def test_segment_that_is_lost_is_an_error_that_names_it(tmp_path: Path) -> None:
