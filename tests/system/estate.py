@@ -60,9 +60,8 @@ class Estate:
         return server
 
     def trust(self, url: str) -> None:
-        """The store was tried lately: a start does without the races, which take seconds on a store in Python."""
-        self.data.mkdir(parents=True, exist_ok=True)
-        (self.data / MEMORY).write_bytes(msgspec.json.encode(Trusted(url, time.time())))
+        """See `trust`."""
+        trust(self.data, url)
 
     def copy(self, root: Path) -> Estate:
         """As it stands now. Nobody may be serving it."""
@@ -138,6 +137,12 @@ def require_entries(server: Server, wanted: Sequence[Entry], possible: Sequence[
         missing = {entry["iscc_id"] for entry in wanted} - found
         assert not missing, f"lost: {sorted(missing)}\n{server.log()}"
         assert client.index(INDEX).body["assets"] == len(found)
+
+
+def trust(directory: Path, url: str) -> None:
+    """The store was tried lately: a start does without the races, which take seconds on a store in Python."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / MEMORY).write_bytes(msgspec.json.encode(Trusted(url, time.time())))
 
 
 def require_sound(prefix: Prefix, days: int = 0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from snapshots.prefix import Prefix
 from tests.stores.faulty import answer, faulty_store
 from tests.stores.store import Store
 from tests.system.entries import iscc_id
-from tests.system.estate import REMOTE, checkpoint, new_entry
+from tests.system.estate import REMOTE, checkpoint, new_entry, trust
 from tests.system.guide_world import World
 from tests.system.server import Server
 
@@ -39,10 +40,12 @@ def nothing(_: World) -> None:
 
 
 def initialised(world: World) -> None:
-    """The service, with nothing in it yet."""
-    for command in ("tidepool snapshot init", "tidepool serve"):
-        printed, code = world.run(command)
-        assert code == 0, printed
+    """The service, with nothing in it yet: as `tidepool snapshot init` leaves the bucket, which was tried."""
+    with closing(open_bucket(world.bucket, world.store.environment)) as bucket:
+        Prefix(bucket).initialise("tests", time.time_ns() // 1000)
+    trust(world.data, world.bucket)
+    printed, code = world.run("tidepool serve")
+    assert code == 0, printed
 
 
 def filled(world: World) -> None:
@@ -64,6 +67,7 @@ def lost_to_another(world: World) -> None:
     other = Server(world.root / "other")
     other.environment = {**world.environment, "ISCC_SEARCH_PORT": str(other.port), "ISCC_SEARCH_INDEX_URI": str(world.root / "other")}
     world.servers[other.port] = other
+    trust(other.directory, world.bucket)
     other.start()
     other.wait_ready()
     with world.client(**REMOTE) as client:
