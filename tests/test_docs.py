@@ -118,6 +118,13 @@ def test_every_alert_has_its_section() -> None:
     assert set(re.findall(r"`(Tidepool\w+)`", operate.prose)) == {name for name, _ in alerts()}
 
 
+def test_alarms_lead_to_their_sections() -> None:
+    """Those of CloudWatch, which have no links: by the words of the heading."""
+    sections = re.findall(r'docs/operate\.md, "([^"]+)"', read("infra/ecs/template.yaml"))
+    assert len(sections) == 2
+    assert {anchor(words) for words in sections} <= set(page("operate.md").anchors)
+
+
 def test_every_exit_code_is_told() -> None:
     """Those of the code, and no others."""
     codes = {0, EXIT_FAILED, EXIT_SETTINGS, EXIT_PROBLEMS, life.EXIT_FATAL, life.EXIT_DAMAGED, *life.SNAPSHOT_EXITS.values()}
