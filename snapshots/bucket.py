@@ -54,5 +54,11 @@ class Bucket(Protocol):
     def delete(self, key: str) -> bool:
         """True when the object is gone afterwards, also when it was not there; looked up again, since some stores only say so."""
 
+    def abort_uploads(self, prefix: str, before_s: float) -> int:
+        """Gives up uploads below `prefix` that began before that moment and were never finished; how many. No object is touched.
+
+        Refused where the store does not offer it, or does not let us.
+        """
+
     def close(self) -> None:
         """Ends connections. Nothing is called afterwards."""

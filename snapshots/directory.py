@@ -38,7 +38,7 @@ class DirectoryBucket:
         self._synced: set[Path] = {root}
         with _translated(root):
             _make_root(root)
-            _sweep(root / PARTIAL)
+            _sweep(root / PARTIAL, time.time() - PARTIAL_AGE_S)
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         path = self._path(key)
@@ -91,6 +91,11 @@ class DirectoryBucket:
             except (FileNotFoundError, NotADirectoryError):
                 self._still_there()
             return not path.exists()
+
+    def abort_uploads(self, prefix: str, before_s: float) -> int:  # noqa: ARG002 - what killed processes left has names of chance
+        with _translated(self._root):
+            self._still_there()
+            return _sweep(self._root / PARTIAL, before_s)
 
     def close(self) -> None:
         pass
@@ -173,15 +178,17 @@ def _make_root(root: Path) -> None:
     sync_directory(root.parent)
 
 
-def _sweep(partial: Path) -> None:
+def _sweep(partial: Path, before_s: float) -> int:
     """Removes what killed processes left. Others may write here at this moment: only what is old goes."""
-    if not partial.is_dir():
-        return
-    with os.scandir(partial) as found:
-        for each in found:
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - each.stat().st_mtime > PARTIAL_AGE_S:
-                    Path(each.path).unlink()
+    gone = 0
+    if partial.is_dir():
+        with os.scandir(partial) as found:
+            for each in found:
+                with contextlib.suppress(FileNotFoundError):
+                    if each.stat().st_mtime < before_s:
+                        Path(each.path).unlink()
+                        gone += 1
+    return gone
 
 
 def _blocks_of(path: Path, start: int, length: int) -> Iterator[bytes]:

@@ -20,7 +20,7 @@ from snapshots.bucket import KEY, Entry
 from snapshots.errors import Missing, Refused, SnapshotError, Unreachable
 from snapshots.patience import Patience
 from snapshots.s3_client import Client
-from snapshots.s3_errors import BehindEnd, Taken
+from snapshots.s3_errors import BehindEnd, Taken, UploadGone
 from snapshots.s3_settings import encryption_parameters
 from snapshots.s3_upload import Upload
 from snapshots.section import Section, open_section
@@ -90,6 +90,29 @@ class S3Bucket:
     def delete(self, key: str) -> bool:
         self._ask(lambda: self._delete(key))
         return self.head(key) is None
+
+    def abort_uploads(self, prefix: str, before_s: float) -> int:
+        where = {"Bucket": self._name, "Prefix": self._root + prefix}
+        old: builtins.list[dict[str, str]] = []
+        more: dict[str, str] | None = {}
+        while more is not None:
+            page = self._ask(functools.partial(self._client.send, "list_multipart_uploads", **where, **more, MaxUploads=self._page_keys))
+            old += [
+                {"Bucket": self._name, "Key": each["Key"], "UploadId": each["UploadId"]}
+                for each in page.get("Uploads", [])
+                if each["Initiated"].timestamp() < before_s and each["Key"].startswith(where["Prefix"])
+            ]
+            next_page = _next_uploads(page)
+            if next_page is not None and next_page == more:
+                raise Refused(f"the store lists the same uploads again and again bucket={self.url}")
+            more = next_page
+        for each in old:
+            self._ask(functools.partial(self._abort_upload, each))
+        return len(old)
+
+    def _abort_upload(self, upload: dict[str, str]) -> None:
+        with contextlib.suppress(UploadGone, Missing):
+            self._client.send("abort_multipart_upload", **upload)
 
     def close(self) -> None:
         self._closed.set()
@@ -174,3 +197,10 @@ class S3Bucket:
     def _delete(self, key: str) -> None:
         with contextlib.suppress(Missing):
             self._client.send("delete_object", **self._place(key))
+
+
+def _next_uploads(page: Mapping[str, str]) -> dict[str, str] | None:
+    """Where the next page begins; None behind the last."""
+    if not page.get("IsTruncated"):
+        return None
+    return {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}

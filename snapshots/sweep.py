@@ -5,6 +5,8 @@ looks whether it is gone, and removes the list when all of it is. Just before ea
 use a blob. One that is being made writes again every blob that it needs and that is older than half the window, unless the newest
 manifest names it.
 
+Uploads in parts that were never finished are no blobs yet, and cost as much: those that are older than the window are aborted.
+
 Which manifests count: all checkpoints, and the newest manifest whatever it is. A claim repeats the files of a checkpoint. While that is
 there the claim adds nothing, and when retention let it go, the files go as well: a claim is never deleted and would hold them for ever.
 
@@ -13,6 +15,7 @@ there the claim adds nothing, and when retention let it go, the files go as well
 | before the list | nothing happened |
 | after the list | the next sweep finds it |
 | between deletes | the list is still there: the next sweep deletes the rest |
+| while old uploads are aborted | the next sweep finds the rest |
 | before the list is removed | the next sweep finds all of it gone, and removes it |
 """
 
@@ -25,7 +28,7 @@ import msgspec
 
 from snapshots.bucket import Entry
 from snapshots.catalog import is_restorable, read_manifests
-from snapshots.errors import Missing
+from snapshots.errors import Missing, Refused, Unreachable
 from snapshots.failpoints import reach
 from snapshots.manifest import Manifest
 from snapshots.paths import BLOBS, GARBAGE, blob_key, garbage_key, parse_blob_key, parse_garbage_key
@@ -75,6 +78,10 @@ class Swept(msgspec.Struct, frozen=True):
     deleted_bytes: int
     spared: tuple[str, ...]
     undeleted: tuple[str, ...]
+    aborted: int = 0
+    """Uploads of blobs that were never finished."""
+    unaborted: str = ""
+    """Why such uploads stay, when the store does not let us; its own rules may remove them."""
 
 
 def plan(prefix: Prefix, now_us: int) -> SweepPlan:
@@ -117,7 +124,16 @@ def carry_out(prefix: Prefix, plan: SweepPlan) -> Swept:
             undeleted.append(key)
         reach("sweep.deleted")
     undeleted += _remove_lists(prefix, plan.ripe, set(undeleted))
-    return Swept(len(plan.found), deleted, size, tuple(spared), tuple(undeleted))
+    aborted, unaborted = _abort_uploads(prefix, plan.now_us)
+    return Swept(len(plan.found), deleted, size, tuple(spared), tuple(undeleted), aborted, unaborted)
+
+
+def _abort_uploads(prefix: Prefix, now_us: int) -> tuple[int, str]:
+    """Those that are old. Not all stores offer that, nobody sees what is left, and all else is done by now: so it is no error."""
+    try:
+        return prefix.bucket.abort_uploads(BLOBS, (now_us - WINDOW_US) / 1e6), ""
+    except (Refused, Unreachable) as error:
+        return 0, str(error)
 
 
 def _blobs(prefix: Prefix) -> dict[str, Entry]:

@@ -13,7 +13,7 @@ from snapshots.errors import SnapshotError
 Observe = Callable[[str, str, float], None]
 """Told the operation, the outcome and the seconds, on the calling thread."""
 
-OPERATIONS = ("get", "head", "create", "replace", "put_file", "list", "delete")
+OPERATIONS = ("get", "head", "create", "replace", "put_file", "list", "delete", "abort_uploads")
 OK, MISSING, TAKEN, UNDELETED = "ok", "missing", "taken", "undeleted"
 """How a call ends that raises nothing, or Missing. Other errors have the name of their kind in lower case."""
 
@@ -65,6 +65,10 @@ class TimedBucket:
             gone = self._bucket.delete(key)
             call.outcome = OK if gone else UNDELETED
             return gone
+
+    def abort_uploads(self, prefix: str, before_s: float) -> int:
+        with self._timed("abort_uploads"):
+            return self._bucket.abort_uploads(prefix, before_s)
 
     def close(self) -> None:
         self._bucket.close()

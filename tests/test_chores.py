@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from service.boot.jobs import Job
 from service.boot.life import options
 from service.engine.files import DirectoryLock
 from service.engine.requests import CreateIndex
+from snapshots.errors import Refused
 from snapshots.files import sha256
 from snapshots.paths import MANIFESTS, blob_key
 from tests.commanding import Place
@@ -145,6 +147,27 @@ def test_one_failure_keeps_no_other_from_its_turn(tmp_path: Path, monkeypatch: p
         job(done, "prune").run()  # not again so soon
         job(done, "verify").run()
         assert any("manifests/" in problem for problem in done.done.verify_problems)
+
+
+def test_a_store_that_keeps_unfinished_uploads_is_warned_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Pruning goes on without it."""
+
+    def refuse(*_: object) -> int:
+        raise Refused("AccessDenied")
+
+    place = Place(tmp_path, monkeypatch)
+    with chores(place, Schedule(NEVER, NEVER, "")) as (found, done), caplog.at_level(logging.WARNING):
+        found.engine.commit([CreateIndex("a")])
+        found.keeper.checkpoint()
+        monkeypatch.setattr(found.keeper.prefix.bucket, "abort_uploads", refuse)
+        for _ in range(2):
+            done.prune()
+        assert done.done.pruned_generation == found.keeper.newest.generation
+    assert [each.message for each in caplog.records].count(
+        "unfinished uploads stay in the store: a rule of the bucket must remove them"
+    ) == 1
 
 
 def test_nothing_is_due_at_a_first_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

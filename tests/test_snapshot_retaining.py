@@ -12,7 +12,7 @@ import pytest
 from tests.commanding import Place, blobs, filled, iso, require_error, tree
 from tests.snapshots.prefixes import DAY_US, HOUR_US, Maker
 
-NOTHING_SWEPT = {"listed": 0, "deleted": 0, "deleted_bytes": 0, "spared": [], "undeleted": []}
+NOTHING_SWEPT = {"listed": 0, "deleted": 0, "deleted_bytes": 0, "spared": [], "undeleted": [], "aborted": 0, "unaborted": ""}
 
 
 @pytest.fixture

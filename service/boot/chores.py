@@ -88,6 +88,8 @@ class Chores:
         self._path = directory / STATE
         self._begun_at: dict[str, float] = {}
         self._drilling = threading.Lock()
+        self._told: set[str] = set()
+        """Warnings that are said once."""
         self._mending = False
         """The last check found blobs that the next checkpoint writes again: a check after that says whether it helped."""
         self.done = self._read()
@@ -131,7 +133,21 @@ class Chores:
         self.done.blobs, self.done.bytes, self.done.orphans = plan.blobs - swept.deleted, plan.bytes - swept.deleted_bytes, plan.orphans
         self.done.oldest_us = oldest_restorable(prefix)
         self._write()
-        event(logging.INFO, "pruned", manifests=pruned.manifests, log_objects=pruned.log_objects, blobs=swept.deleted)
+        if swept.unaborted:
+            self._warn_once("unfinished uploads stay in the store: a rule of the bucket must remove them", error=swept.unaborted)
+        event(
+            logging.INFO,
+            "pruned",
+            manifests=pruned.manifests,
+            log_objects=pruned.log_objects,
+            blobs=swept.deleted,
+            unfinished_uploads=swept.aborted,
+        )
+
+    def _warn_once(self, message: str, **members: object) -> None:
+        if message not in self._told:
+            self._told.add(message)
+            event(logging.WARNING, message, **members)
 
     def verify(self, share: float = VERIFY_SHARE) -> None:
         """Reads some of the bucket. What is wrong is counted, shown and logged; the next checkpoint writes again what it needs of it."""

@@ -17,6 +17,7 @@ import pytest
 from snapshots.bucket import Bucket
 from snapshots.errors import Corrupt, Missing, Refused
 from snapshots.probe import probe
+from snapshots.s3 import S3Bucket
 
 MIB = 1024 * 1024
 BODY = bytes(range(256)) * 4
@@ -199,6 +200,25 @@ class BucketSuite:
         assert findings.seconds < 30
 
 
+class S3Suite(BucketSuite):
+    """What stores that speak S3 do besides; pages of uploads hold three."""
+
+    uploads_began_s: float | None = None
+    """When every upload began, for a store that always says the same."""
+
+    def test_uploads_that_were_never_finished(self, bucket: S3Bucket) -> None:
+        """The old ones below the prefix are aborted, on whatever page they are; younger ones, others' and objects stay."""
+        bucket.create("v1/blobs/here", BODY)
+        for key in ("v1/blobs/a", "v1/blobs/a", "v1/blobs/b", "v1/blobs/c", "v1/blobs/d", "v1/blobs/d", "v1/blobs/here", "v1/other"):
+            bucket._client.send("create_multipart_upload", **bucket._place(key))
+        began_s = self.uploads_began_s or time.time()
+        assert bucket.abort_uploads("v1/blobs/", began_s - 60) == 0
+        assert bucket.abort_uploads("v1/blobs/", began_s + 60) == 7
+        assert bucket.abort_uploads("v1/blobs/", began_s + 60) == 0
+        assert bucket.abort_uploads("v1/", began_s + 60) == 1
+        assert bucket.get("v1/blobs/here") == BODY
+
+
 def refused_by_all(bucket: Bucket, *, told: str) -> None:
     """Every call is Refused with these words."""
     calls: list[Callable[[], object]] = [
@@ -210,6 +230,7 @@ def refused_by_all(bucket: Bucket, *, told: str) -> None:
         lambda: bucket.put_file("v1/a", Path(__file__), 0, 1),
         lambda: list(bucket.list("v1/")),
         lambda: bucket.delete("v1/a"),
+        lambda: bucket.abort_uploads("v1/", 0.0),
     ]
     for call in calls:
         with pytest.raises(Refused, match=told):

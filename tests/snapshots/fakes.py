@@ -220,6 +220,10 @@ class PlannedBucket:
         with self._call("delete", key):
             return self.inner.delete(key)
 
+    def abort_uploads(self, prefix: str, before_s: float) -> int:
+        with self._call("abort_uploads", prefix):
+            return self.inner.abort_uploads(prefix, before_s)
+
     def close(self) -> None:
         self.inner.close()
 

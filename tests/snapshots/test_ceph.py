@@ -11,18 +11,17 @@ import msgspec
 import pytest
 
 from snapshots.addresses import open_bucket
-from snapshots.bucket import Bucket
 from snapshots.errors import Refused
 from snapshots.s3 import S3Bucket
-from tests.snapshots.bucket_suite import BODY, BucketSuite, refused_by_all
+from tests.snapshots.bucket_suite import BODY, S3Suite, refused_by_all
 from tests.stores import Store
 
 
-class TestCeph(BucketSuite):
+class TestCeph(S3Suite):
     """The suite, with pages so small that lists have several."""
 
     @pytest.fixture
-    def bucket(self, ceph: Store) -> Iterator[Bucket]:
+    def bucket(self, ceph: Store) -> Iterator[S3Bucket]:
         url = ceph.url
         bucket = S3Bucket(ceph.bucket, url.rpartition("/")[2], ceph.environment, page_keys=3)
         yield bucket

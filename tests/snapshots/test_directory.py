@@ -120,6 +120,9 @@ def test_what_is_old_in_the_temporary_folder_goes(tmp_path: Path) -> None:
         os.utime(tmp_path / "bucket" / PARTIAL / name, (time.time() - age_s,) * 2)
     assert [entry.key for entry in opened(tmp_path / "bucket").list("")] == ["v1/a"]
     assert partials(tmp_path / "bucket") == ["young"]
+    assert bucket.abort_uploads("", time.time() - PARTIAL_AGE_S) == 0
+    assert bucket.abort_uploads("", time.time()) == 1
+    assert partials(tmp_path / "bucket") == []
     with pytest.raises(Refused, match="not a key"):
         bucket.get(f"{PARTIAL}/young")
 

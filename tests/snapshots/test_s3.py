@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import os
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from werkzeug.serving import make_ssl_devcert
 
 from snapshots.addresses import open_bucket
-from snapshots.bucket import Bucket
 from snapshots.errors import Missing, Refused, Unreachable
 from snapshots.patience import Patience
-from tests.snapshots.bucket_suite import BODY, MIB, BucketSuite, refused_by_all
+from snapshots.s3 import S3Bucket
+from tests.snapshots.bucket_suite import BODY, MIB, S3Suite, refused_by_all
 from tests.snapshots.impatient import SLOW_DOWN, Opened
 from tests.stores import Faulty, Store, faulty_store
 from tests.stores.faulty import Fault, Request, answer, late, reset
 
 
-class TestMoto(BucketSuite):
+class TestMoto(S3Suite):
     """The suite, with pages so small that lists have several."""
 
+    uploads_began_s = datetime(2010, 11, 10, 20, 48, 33, tzinfo=UTC).timestamp()
+
     @pytest.fixture
-    def bucket(self, moto: Store, opened: Opened) -> Bucket:
+    def bucket(self, moto: Store, opened: Opened) -> S3Bucket:
         return opened(moto, Patience(), page_keys=3)
 
 
@@ -63,6 +67,18 @@ def test_parts_are_sent_again(faulty: Faulty, opened: Opened, tmp_path: Path, fa
     faulty.next("PUT", fault)
     bucket.put_file("v1/blobs/a", file, 0, 65 * MIB)
     assert bucket.get("v1/blobs/a") == file.read_bytes()
+
+
+def test_uploads_that_may_not_be_listed(faulty: Faulty, opened: Opened) -> None:
+    """Refused, with the store's words; one that vanished meanwhile is no error."""
+    bucket = opened(faulty.store)
+    for code, status in (("AccessDenied", 403), ("NotImplemented", 501), ("MethodNotAllowed", 405)):
+        faulty.next("GET", answer(status, code))
+        with pytest.raises(Refused, match=code):
+            bucket.abort_uploads("v1/", 0.0)
+    bucket._client.send("create_multipart_upload", **bucket._place("v1/a"))
+    faulty.next("DELETE", answer(404, "NoSuchUpload"))
+    assert bucket.abort_uploads("v1/", time.time() + 60) == 1
 
 
 def test_a_failed_upload_is_taken_back(faulty: Faulty, opened: Opened, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snapshots import failpoints
-from snapshots.errors import Corrupt
+from snapshots.directory import DirectoryBucket
+from snapshots.errors import Corrupt, Refused
 from snapshots.files import sha256
 from snapshots.paths import blob_key, manifest_key, parse_blob_key, parse_garbage_key
 from snapshots.prefix import Prefix
@@ -55,6 +56,33 @@ def sweep(made: Maker, now_us: int) -> Swept:
 def date_lists(made: Maker) -> None:
     for key in made.keys("v1/garbage/"):
         made.date(key, parse_garbage_key(key) or 0)
+
+
+class Uploads(DirectoryBucket):
+    """With uploads of parts that were never finished, as a store has them. `refusal`: it does not let us."""
+
+    def __init__(self, root: Path, refusal: str = "") -> None:
+        super().__init__(root)
+        self.asked: list[tuple[str, float]] = []
+        self.refusal = refusal
+
+    def abort_uploads(self, prefix: str, before_s: float) -> int:
+        self.asked.append((prefix, before_s))
+        if self.refusal:
+            raise Refused(self.refusal)
+        return 2
+
+
+@pytest.mark.parametrize("refusal", ["", "AccessDenied"])
+def test_uploads_that_were_never_finished(maker: Maker, refusal: str) -> None:
+    """Those of blobs that are a day old are aborted. A store that does not let us is no error: everything else is done."""
+    plan_then = plan(maker.prefix, NOON_US)
+    bucket = Uploads(maker.root, refusal)
+    carry_out(Prefix(bucket), plan_then)
+    date_lists(maker)
+    found = carry_out(Prefix(bucket), plan(Prefix(bucket), LATER_US))
+    assert (found.deleted, found.aborted, found.unaborted) == (3, 0 if refusal else 2, refusal)
+    assert bucket.asked == [("v1/blobs/", (now_us - DAY_US) / 1e6) for now_us in (NOON_US, LATER_US)]
 
 
 def blobs(made: Maker) -> set[str]:

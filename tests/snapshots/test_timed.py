@@ -60,6 +60,7 @@ def test_each_call_is_reported_once_with_how_it_ended(tmp_path: Path) -> None:
     bucket.head("nothing")
     assert [entry.key for entry in bucket.list("")] == ["a", "b", "c"]
     bucket.delete("a")
+    assert bucket.abort_uploads("", time.time()) == 0
     assert calls == [
         ("create", "ok"),
         ("create", "taken"),
@@ -70,6 +71,7 @@ def test_each_call_is_reported_once_with_how_it_ended(tmp_path: Path) -> None:
         ("head", "missing"),
         ("list", "ok"),
         ("delete", "ok"),
+        ("abort_uploads", "ok"),
     ]
     assert {operation for operation, _ in calls} == set(OPERATIONS)
 

@@ -125,7 +125,8 @@ def _shown_sweep(plan: SweepPlan, done: Swept | None) -> str:
         ]
     )
     if done is not None:
-        return f"{figures}\n\n{done.listed} were listed, {done.deleted} deleted ({size(done.deleted_bytes)})"
+        uploads = f"{done.aborted} unfinished uploads were aborted" if not done.unaborted else f"unfinished uploads stay: {done.unaborted}"
+        return f"{figures}\n\n{done.listed} were listed, {done.deleted} deleted ({size(done.deleted_bytes)}); {uploads}"
     return f"{figures}\n\n{DRY}" if plan.found or plan.doomed or plan.ripe else figures
 
 
