@@ -340,6 +340,7 @@ def test_files_are_swapped_while_eight_threads_search(segment: Segment, target: 
         assert all(search.result(WAIT_S) for search in searches)
 
 
+@pytest.mark.timing
 def test_search_beside_a_busy_thread(segment: Segment, target: Path) -> None:
     """A thread that keeps the interpreter busy costs a search a few turns, not one for each vector."""
     segment.build(Builder(), target)

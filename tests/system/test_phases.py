@@ -22,6 +22,8 @@ from tests.system.estate import INDEX, REMOTE, Estate, checkpoint, end_of, new_e
 from tests.system.logged import events, phases, states
 from tests.system.server import HOST, Server, wait_until
 
+pytestmark = pytest.mark.timing
+
 ALIVE_SECONDS = 1.0
 """Within that a liveness probe has its answer, on a machine that does other things too."""
 PHASES = ["requests", "writes", "log", "close"]

@@ -26,6 +26,8 @@ from tests.system.lookup import find_wholly
 from tests.system.model import Entry
 from tests.system.server import HOST, Server, free_port, wait_until
 
+pytestmark = pytest.mark.timing
+
 HAPROXY = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 INDEX = "works"
 STILL = 40

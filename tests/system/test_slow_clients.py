@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.system.client import Client, metrics
 from tests.system.entries import Entries, iscc_id
 from tests.system.server import HOST, Server, wait_until
+
+pytestmark = pytest.mark.timing
 
 STUCK = 200
 BODY = 32 << 20

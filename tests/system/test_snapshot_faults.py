@@ -23,6 +23,8 @@ from tests.system.lookup import find_wholly
 from tests.system.model import Entry
 from tests.system.server import Server, wait_until
 
+pytestmark = pytest.mark.timing
+
 ASSETS = 40  # of each writer
 STILL = 10
 OUTDATED = 30

@@ -61,6 +61,7 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
         assert find_wholly(client, INDEX, entries()[:1]) == {iscc_id(0)}
 
 
+@pytest.mark.timing
 def test_a_killed_owner_leaves_no_lock(copy: Path) -> None:
     """After SIGKILL the next process starts at once and is ready in seconds with everything searchable."""
     with Server(copy, **SETTINGS) as server:

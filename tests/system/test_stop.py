@@ -7,10 +7,14 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.system.client import Client, Entry, Lost, Refused, metrics
 from tests.system.entries import Entries, iscc_id
 from tests.system.model import without_simprints
 from tests.system.server import HOST, Server, wait_until
+
+pytestmark = pytest.mark.timing
 
 INDEX = "works"
 WRITERS = 4

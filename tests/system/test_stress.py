@@ -21,6 +21,8 @@ from tests.system.lookup import engine_figures
 from tests.system.server import Server
 from tests.system.storm import INDEX, Storm
 
+pytestmark = pytest.mark.timing
+
 SETTINGS = {"SEGMENT_CODES": 128, "EXACT_MAX_CODES": 500}
 PROBE_SECONDS_MAX = 0.1
 CI_SECONDS = 15
