@@ -57,6 +57,7 @@ def test_a_missing_bucket(moto: Store) -> None:
     bucket.close()
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("fault", [SLOW_DOWN, reset, late])
 def test_parts_are_sent_again(faulty: Faulty, opened: Opened, tmp_path: Path, fault: Fault) -> None:
     """A part, the beginning and the end of an upload: each may fail, or lose its answer."""

@@ -19,6 +19,8 @@ from tests.stores import Faulty, Store
 from tests.stores.faulty import Fault, Request, answer, cut, hung, late, lost, reset
 from tests.system.server import free_port
 
+pytestmark = pytest.mark.timing
+
 KEY_NAMES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
