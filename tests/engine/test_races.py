@@ -7,10 +7,14 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from service.engine.engine import Engine
 from service.engine.options import Options
 from service.engine.requests import DeleteAsset
 from tests.engine.building import CONTENT, META, add, asset, create, do, flipped, key, opened, search, unit
+
+pytestmark = pytest.mark.timing
 
 SECONDS = 4.0
 TINY = Options(segment_codes=32, disk_free_min_bytes=0, dead_share=0.05)
