@@ -42,7 +42,10 @@ KEYS = "check AWS_ACCESS_KEY_ID"
 SECRET = "check AWS_SECRET_ACCESS_KEY, and AWS_REGION"  # noqa: S105 - the name of a variable
 TOKEN = "check AWS_SESSION_TOKEN, or renew the credentials"  # noqa: S105 - the name of a variable
 REGION = "check AWS_REGION and AWS_ENDPOINT_URL_S3"
-POLICY = "the credentials need s3:GetObject, s3:PutObject, s3:ListBucket, s3:AbortMultipartUpload; to prune s3:DeleteObject and s3:ListBucketMultipartUploads"
+POLICY = (
+    "the credentials need s3:GetObject, s3:PutObject, s3:ListBucket, s3:AbortMultipartUpload; "
+    "to prune s3:DeleteObject and s3:ListBucketMultipartUploads"
+)
 CLOCK = "the clock of this machine is wrong"
 HINTS = {
     "NoSuchBucket": "check the name in the URL, and AWS_ENDPOINT_URL_S3",

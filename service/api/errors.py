@@ -16,9 +16,11 @@ from litestar.types import ExceptionHandlersMap
 from service.api.reply import Reply, json_reply
 from service.api.schema import HttpError, InternalError, Problem, ValidationError
 from service.engine.codes import CodeError
-from service.engine.errors import Busy, Conflict, EngineError, Invalid, NoSpace, NotFound, Unfit
+from service.engine.errors import Busy, Conflict, Damaged, EngineError, Invalid, NoSpace, NotFound, Unfit
 from service.logs import REQUEST_ID, logger
 
+ERROR_HEADER, DAMAGED = "tidepool-error", "damaged"
+"""Tells a program that 500 means damaged data, and no defect."""
 RETRY_AFTER_SECONDS = 1
 RETRY_AFTER_START_SECONDS = 2
 
@@ -105,7 +107,8 @@ def to_reply(error: ApiError | EngineError) -> Reply:
     status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
     if status == 500:
         logger.error("request failed: %s: %s", type(error).__name__, error)
-        return json_reply(status, msgspec.json.encode(InternalError(str(error), REQUEST_ID.get())))
+        body = msgspec.json.encode(InternalError(str(error), REQUEST_ID.get()))
+        return json_reply(status, body, {ERROR_HEADER: DAMAGED} if isinstance(error, Damaged) else None)
     if isinstance(error, Unprocessable):
         return json_reply(status, msgspec.json.encode(ValidationError(detail=error.problems)))
     if isinstance(error, Unfit):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from snapshots.mark import read_mark
+from tests.engine.test_mending import rot
 from tests.project import ROOT
 from tests.stores import moto_store, rclone_store
 from tests.system.client import Client
@@ -95,6 +96,29 @@ def test_a_drill_by_the_service_that_finds_damage(tmp_path: Path) -> None:
         assert ran.code == DAMAGED
         assert "THE COPY DIFFERS" in ran.out
         assert f"key=v1/blobs/{blob.parent.name}/{blob.name}" in ran.err
+
+
+def test_a_checkpoint_by_the_service_that_finds_damage(tmp_path: Path) -> None:
+    """A search file of the disk rotted: 4, and the file, also in the status. The service makes it again, and then the command works."""
+    estate = Estate(tmp_path)
+    segments = estate.data / "live" / "segments"
+    with estate.server() as server, Client(server.port) as client:
+        add(server, *range(20))
+        wait_until(lambda: any(segments.glob("*.segment")), 30, "a search file")
+        damaged = sorted(segments.glob("*.segment"))[0]
+        rot(damaged)
+        ran = run(estate, "create", PORT=server.port)
+        assert ran.code == DAMAGED
+        assert f"/snapshots answers 500: {damaged} rotted on this disk" in ran.err
+        assert str(damaged) in client.send("GET", "/snapshots/status").body["checkpoint_trouble"]
+        wait_until(lambda: not damaged.exists(), 30, "the file to be made again")
+        assert run(estate, "create", PORT=server.port).code == 0
+        assert client.send("GET", "/snapshots/status").body["checkpoint_trouble"] is None
+        logged = [json.loads(line) for line in server.log().splitlines() if "segment file is missing or damaged" in line]
+        assert [(each["level"], each["file"]) for each in logged] == [("warning", str(damaged))]
+        require_entries(server, [new_entry(number) for number in range(20)])
+    with estate.without_disk().server() as server:
+        require_entries(server, [new_entry(number) for number in range(20)])
 
 
 def test_where_the_service_is_and_its_key(tmp_path: Path) -> None:

@@ -7,14 +7,15 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
+from service.api.errors import DAMAGED, ERROR_HEADER
 from service.settings import Settings
-from snapshots.errors import Missing, Refused, SnapshotError, Unreachable
+from snapshots.errors import Corrupt, Missing, Refused, SnapshotError, Unreachable
 
 PATIENCE_S = 3600.0
 """The answer comes when the work is done: a checkpoint of a large index takes minutes."""
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where it listens, and where it is asked then
 KINDS: dict[int, type[SnapshotError]] = {401: Refused, 403: Refused, 404: Missing, 409: Unreachable, 503: Unreachable}
-"""What an answer means; 500 and everything else is an error without a meaning of its own."""
+"""What an answer means; everything else is an error without a meaning of its own, but damage, which a header tells."""
 
 
 class _Detail(msgspec.Struct):
@@ -46,7 +47,8 @@ def ask(settings: Settings, url: str, path: str) -> bytes:
     finally:
         connection.close()
     if answer.status >= 400:
-        raise _meaning(url + path, answer.status, body)
+        damaged = answer.getheader(ERROR_HEADER) == DAMAGED
+        raise _meaning(url + path, answer.status, body, Corrupt if damaged else KINDS.get(answer.status, SnapshotError))
     return body
 
 
@@ -61,11 +63,10 @@ def _parts(url: str) -> SplitResult:
     return parts
 
 
-def _meaning(asked: str, status: int, body: bytes) -> SnapshotError:
+def _meaning(asked: str, status: int, body: bytes, kind: type[SnapshotError]) -> SnapshotError:
     try:
         detail = msgspec.json.decode(body, type=_Detail).detail
     except (msgspec.MsgspecError, UnicodeDecodeError):
         detail = "no further words"
     advice = "; ISCC_SEARCH_API_SECRET holds the key of the service" if status in (401, 403) else ""
-    kind = KINDS.get(status, SnapshotError)
     return kind(f"{asked} answers {status}: {detail}{advice}")
