@@ -29,6 +29,8 @@ ASSETS = 40  # of each writer
 STILL = 10
 OUTDATED = 30
 SHARE = 0.25
+CHECKPOINT_SECONDS = 300.0
+"""How long one may take while the store is in trouble."""
 AGAIN_SECONDS = 0.05
 BACKLOG_BYTES = 1 << 20
 
@@ -110,7 +112,7 @@ class Storm:
                 threading.Event().wait(0.002)  # a breath for the machine, nothing is waited for
 
     def _checkpoint(self) -> None:
-        with Client(self._port) as client:
+        with Client(self._port, CHECKPOINT_SECONDS) as client:
             while not self._stopping.wait(1.0):
                 status = client.send("POST", "/snapshots").status
                 self._check(status in (201, 503), f"a checkpoint was answered with {status}")
