@@ -148,12 +148,43 @@ def test_messages_are_those_of_the_code(name: str, section: str) -> None:
     assert [each for each in messages if each != "message" and not any(each in text for text in there)] == []
 
 
+def test_words_of_being_fenced_are_those_of_the_code() -> None:
+    """By which people tell it from other ends."""
+    words = re.findall(r"`([a-z][a-z ]+ [a-z ]+)`", page("operate.md").section("fenced"))
+    there = list(literals())
+    assert len(words) == 3
+    assert [each for each in words if not any(each in text for text in there)] == []
+
+
 GRACES = {
     "Fly.io": ("infra/fly/fly.toml", r"kill_timeout = (\d+)", r'ISCC_SEARCH_DRAIN_{} = "(\d+)"'),
     "ECS": ("infra/ecs/template.yaml", r"StopTimeout: (\d+)", r'ISCC_SEARCH_DRAIN_{}, Value: "(\d+)"'),
     "Kubernetes": ("infra/kubernetes/tidepool.yaml", r"terminationGracePeriodSeconds: (\d+)", r'ISCC_SEARCH_DRAIN_{}: "(\d+)"'),
     "Compose": ("infra/compose/compose.yaml", r"stop_grace_period: (\d+)s", r'ISCC_SEARCH_DRAIN_{}: "(\d+)"'),
 }
+
+
+@pytest.mark.parametrize(
+    ("name", "links"),
+    [
+        (
+            "deploy.md",
+            {"../bench/README.md#sizing", "../infra/haproxy", "../infra/fly", "../infra/ecs", "../infra/kubernetes", "../infra/compose"},
+        ),
+        ("operate.md", {"../bench/README.md#sizing", "../infra/prometheus/alerts.yml"}),
+        ("upgrade.md", {"../CHANGELOG.md"}),
+    ],
+)
+def test_a_guide_leads_to_what_it_relies_on(name: str, links: set[str]) -> None:
+    """Numbers to where they were measured, steps to the files that they are about."""
+    assert links <= set(page(name).links)
+
+
+def test_upgrade_names_the_data_of_each_release() -> None:
+    """Every archive that the tests open, and no other."""
+    there = [*(ROOT / "tests/engine/written").glob("*.tar.xz"), *(ROOT / "tests/fixtures").glob("estate-*.tar.gz")]
+    named = [code for code in page("upgrade.md").codes if code.startswith("tests/") and ".tar." in code]
+    assert sorted(named) == sorted(str(path.relative_to(ROOT)) for path in there)
 
 
 def test_graces_are_those_of_the_files() -> None:

@@ -28,7 +28,7 @@ FLY = {
     "secrets set": {"--stage", "--config"},
     "ssh console": {"-u", "-C"},
     "storage create": {"--app"},
-    "volumes list": NONE,
+    "volumes list": {"--config"},
     "volumes destroy": {"--config"},
 }
 """Its commands and their options, those of the guides."""

@@ -42,7 +42,7 @@ def worked(root: Path) -> Iterator[Server]:
         client.close()
         assert server.stop() == 0
         shutil.rmtree(server.directory / "live")
-        earlier = Done(pruned_generation=1, verified_at=1.7e9, verified_generation=1)
+        earlier = Done(pruned_generation=1, verified_at=1.7e9, verified_generation=1, verified_good_at=1.7e9)
         (server.directory / STATE).write_bytes(msgspec.json.encode(earlier))
         server.restart()
         work(client, rng, 200)
