@@ -99,6 +99,8 @@ def test_damage_is_counted_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyP
         done.drill()
         again = Chores(found.keeper, place.directory, options(place.settings), Schedule(NEVER, NEVER, ""), lambda *_: None)
     assert (again.done.verify_failures, again.done.drill_failures) == (1, 1)
+    assert 0 < again.done.verified_good_at < again.done.verified_at
+    assert 0 < again.done.drilled_good_at < again.done.drilled_at
     assert manifest.files[0].pieces[0] in again.done.verify_problems[0]
     assert again.done.drilled is not None
     assert manifest.files[0].pieces[0] in again.done.drilled.problems[0]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,36 @@ import pytest
 from service.boot.chores import Chores, Schedule
 from service.boot.life import options
 from service.engine.requests import AddAssets, CreateIndex
+from snapshots import failpoints
 from snapshots.errors import Corrupt
 from tests.commanding import INDEX, Place, commit
 from tests.engine.building import asset, random_units, settle
 from tests.engine.test_mending import rot
 from tests.system.server import wait_until
+
+
+def test_the_slowest_commit_beside_a_checkpoint_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the last checkpoint only, and not of commits before or after it."""
+    place = Place(tmp_path, monkeypatch)
+    with place.owned() as found, no_failpoints():
+        commit(found, CreateIndex("before"))
+        failpoints.arm("publish.copied", lambda: commit(found, CreateIndex("beside")))
+        found.keeper.checkpoint()
+        beside = found.keeper.checkpoints.write_pause_s
+        assert 0 < beside < 60
+        commit(found, CreateIndex("after"))
+        assert found.keeper.checkpoints.write_pause_s == beside
+        failpoints.disarm()
+        found.keeper.checkpoint()
+        assert found.keeper.checkpoints.write_pause_s == 0
+
+
+@contextmanager
+def no_failpoints() -> Iterator[None]:
+    try:
+        yield
+    finally:
+        failpoints.disarm()
 
 
 @pytest.mark.parametrize("kind", ["segment", "graph"])

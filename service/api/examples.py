@@ -58,9 +58,12 @@ SNAPSHOTS: Json = {
     "epoch": 3,
     "generation": 4,
     "checkpoint": {"generation": 4, "sequence": 4096, "time": "2026-11-20T10:15:00.123456Z"},
+    "checkpoint_trouble": None,
     "oldest_restorable": "2026-11-19T10:15:00Z",
     "verified": {"generation": 4, "time": "2026-11-20T10:30:00Z", "ok": True, "problems": []},
+    "verified_good_at": "2026-11-20T10:30:00Z",
     "drill": None,
+    "drill_good_at": None,
 }
 GENERATION: Json = {
     "generation": 4,

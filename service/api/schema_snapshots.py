@@ -87,7 +87,9 @@ class SnapshotStatus(msgspec.Struct, frozen=True, kw_only=True):
         Time | None, Meta(description="Every moment from here on can be restored. Looked up when the bucket is pruned, null before.")
     ] = None
     verified: SnapshotCheck | None = None
+    verified_good_at: Annotated[Time | None, Meta(description="When the last check ended that found nothing wrong.")] = None
     drill: SnapshotDrill | None = None
+    drill_good_at: Annotated[Time | None, Meta(description="When the last drill ended that found nothing wrong.")] = None
 
 
 class SnapshotGeneration(msgspec.Struct, frozen=True, kw_only=True):

@@ -58,9 +58,13 @@ class Done(msgspec.Struct):
     oldest_us: int | None = None
     verified_at: float = 0.0
     verified_generation: int = 0
+    verified_good_at: float = 0.0
+    """When the last check ended that found nothing wrong."""
     verify_problems: list[str] = []
     verify_failures: int = 0
     drilled_at: float = 0.0
+    drilled_good_at: float = 0.0
+    """When the last drill ended that found nothing wrong."""
     drilled: Drilled | None = None
     drill_failures: int = 0
     heartbeat_at: float = 0.0
@@ -157,6 +161,8 @@ class Chores:
         self.done.verify_failures += bool(report.problems)
         self.done.verified_at = _now_us() / 1e6
         self.done.verified_generation = newest.generation
+        if not report.problems:
+            self.done.verified_good_at = self.done.verified_at
         self._write()
         self._mending = not newest.pieces.isdisjoint(report.damaged)
         self._keeper.mend(report.damaged)
@@ -187,6 +193,8 @@ class Chores:
             drilled = Drilled(_now_us(), newest.generation, newest.base_sequence, 0, 0, 0.0, [str(error)])
         self.done.drilled, self.done.drilled_at = drilled, drilled.at_us / 1e6
         self.done.drill_failures += bool(drilled.problems)
+        if not drilled.problems:
+            self.done.drilled_good_at = self.done.drilled_at
         self._write()
         event(
             logging.ERROR if drilled.problems else logging.INFO,

@@ -51,6 +51,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_generation: int | None = None
     snapshot_epoch: int | None = None
     snapshot_unsafe_store: int | None = None
+    snapshot_write_pause_seconds: float | None = None
     snapshot_duration_seconds: dict[str, float] | None = None
     snapshot_uploads: dict[str, int] | None = None
     snapshot_upload_bytes: int | None = None
@@ -63,8 +64,10 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     restore_duration_seconds: float | None = None
     restore_bytes: int | None = None
     verify_last_success_timestamp_seconds: float | None = None
+    verify_problems: int | None = None
     verify_failures: int | None = None
     drill_last_success_timestamp_seconds: float | None = None
+    drill_problems: int | None = None
     drill_failures: int | None = None
     gc_deleted: int | None = None
     remote_objects: int | None = None
@@ -89,7 +92,7 @@ def figures(directory: Path, engine: Engine | None, arrival: Arrival | None, run
 
 
 def background(engine: Engine, running: Running | None) -> dict[str, int]:
-    """Pieces of background work that wait, by job. Shipping is counted in log objects: a bucket that keeps up leaves none or one."""
+    """Pieces of background work that wait, by their kind. Shipping is counted in log objects: a bucket that keeps up leaves none or one."""
     queue = engine.background_queue()
     if running is not None:
         queue["ship"] = -(-engine.log_bytes // OBJECT_BYTES)
@@ -131,6 +134,7 @@ def _checkpoints(running: Running) -> dict[str, object]:
         "snapshot_last_success_timestamp_seconds": _made_s(newest),
         "snapshot_base_sequence": newest.base_sequence,
         "snapshot_generation": newest.generation,
+        "snapshot_write_pause_seconds": done.write_pause_s if done.done else None,
         "snapshot_duration_seconds": done.last_seconds,
         "snapshot_uploads": {"ok": done.done, "failed": done.failed},
         "snapshot_upload_bytes": done.uploaded_bytes,
@@ -140,12 +144,14 @@ def _checkpoints(running: Running) -> dict[str, object]:
 
 def _chores(running: Running) -> dict[str, object]:
     done = running.chores.done
-    checked, drilled = check(done), done.drilled
+    drilled = done.drilled
     looked = done.pruned_generation > 0
     return {
-        "verify_last_success_timestamp_seconds": done.verified_at if checked is not None and checked.ok else None,
+        "verify_last_success_timestamp_seconds": done.verified_good_at or None,
+        "verify_problems": len(done.verify_problems) if done.verified_generation else None,
         "verify_failures": done.verify_failures,
-        "drill_last_success_timestamp_seconds": drilled.at_us / 1e6 if drilled is not None and not drilled.problems else None,
+        "drill_last_success_timestamp_seconds": done.drilled_good_at or None,
+        "drill_problems": len(drilled.problems) if drilled is not None else None,
         "drill_failures": done.drill_failures,
         "gc_deleted": done.deleted,
         "remote_objects": done.blobs if looked else None,
@@ -196,6 +202,8 @@ def _with_keeper(told: SnapshotStatus, running: Running) -> SnapshotStatus:
         checkpoint_trouble=keeper.checkpoints.trouble or None,
         oldest_restorable=time_of(done.oldest_us),
         verified=check(done),
+        verified_good_at=time_of(round(done.verified_good_at * 1e6)),
+        drill_good_at=time_of(round(done.drilled_good_at * 1e6)),
         drill=shown_drill(done.drilled) if done.drilled is not None else None,
     )
 

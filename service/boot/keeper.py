@@ -47,6 +47,8 @@ class Checkpoints(msgspec.Struct):
     uploaded_bytes: int = 0
     known_bytes: int = 0
     last_seconds: dict[str, float] = {}
+    write_pause_s: float = 0.0
+    """The slowest commit while the last one was made: that it holds no lock of ours can be seen here."""
 
 
 class Keeper:
@@ -76,6 +78,8 @@ class Keeper:
         self._lost: SnapshotError | None = None
         """Why nothing is written any more."""
         self._newest = owned.newest
+        self._making = False
+        """A checkpoint is being made."""
         self._damaged: set[str] = set()
         """Digests of blobs that are missing in the bucket or wrong."""
         self.checkpoints = Checkpoints()
@@ -128,7 +132,12 @@ class Keeper:
             if self._lost is not None:
                 raise self._lost
             self.shipper.confirm()
-            return self._engine.commit(requests)
+            began = time.perf_counter()
+            try:
+                return self._engine.commit(requests)
+            finally:
+                if self._making:
+                    self.checkpoints.write_pause_s = max(self.checkpoints.write_pause_s, time.perf_counter() - began)
 
     def lag_s(self) -> float:
         """Age of the oldest write that is not in the bucket."""
@@ -168,6 +177,7 @@ class Keeper:
         with self._busy:
             mark, damaged = self.shipper.mark, frozenset(self._damaged)
             owner = Owner(mark.lineage, mark.epoch, self._author.writer, self._author.host, self._parent)
+            self.checkpoints.write_pause_s, self._making = 0.0, True
             try:
                 published = publish(
                     self._prefix,
@@ -189,6 +199,8 @@ class Keeper:
                 if isinstance(error, Rotten):
                     raise self._doubt(error) from error
                 raise
+            finally:
+                self._making = False
             self._newest = published.manifest
             self._damaged.difference_update(damaged & published.manifest.pieces)
             self.checkpoints.done += 1

@@ -215,7 +215,9 @@ def test_status_says_how_the_bucket_stands(tmp_path: Path) -> None:
             "checkpoint_trouble": None,
             "oldest_restorable": None,
             "verified": None,
+            "verified_good_at": None,
             "drill": None,
+            "drill_good_at": None,
         }
         assert await metric(client, "tidepool_snapshot_generation") == 2
         assert await metric(client, "tidepool_snapshot_last_success_timestamp_seconds") == moment(made["created"]).timestamp()
@@ -247,11 +249,15 @@ def test_what_was_pruned_checked_and_drilled_is_shown(tmp_path: Path) -> None:
         (blob,) = (path for path in (tmp_path / "data" / "bucket" / "v1" / "blobs").rglob("*") if path.is_file())
         blob.write_bytes(blob.read_bytes()[::-1])
         await asyncio.to_thread(chores.verify)
+        good = found["verified_good_at"]
+        assert moment(good) == moment(found["verified"]["time"])
+        assert await metric(client, "tidepool_verify_problems") == 1
+        assert (await status(client))["verified_good_at"] == good
         damaged = (await status(client))["verified"]
         assert damaged["ok"] is False
         assert blob.name in damaged["problems"][0]
         assert await metric(client, "tidepool_verify_failures_total") == 1
-        assert await metric(client, "tidepool_verify_last_success_timestamp_seconds") is None
+        assert await metric(client, "tidepool_verify_last_success_timestamp_seconds") == pytest.approx(moment(good).timestamp(), abs=0.001)
 
     ask(tmp_path / "data", case)
 
