@@ -89,6 +89,7 @@ def test_errors_are_reported_by_their_kind_and_raised(tmp_path: Path) -> None:
     assert calls == [("get", "missing"), ("replace", "refused"), ("head", "unreachable"), ("delete", "undeleted")]
 
 
+@pytest.mark.timing
 def test_a_listing_counts_the_store_and_not_the_caller(tmp_path: Path) -> None:
     """One report at its end, also when the caller stops early."""
     took: list[float] = []
