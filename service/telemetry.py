@@ -245,7 +245,7 @@ class _Background(Collector):
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        yield _labelled(BACKGROUND_QUEUE, "Pieces of background work that wait.", "job", self._queue())
+        yield _labelled(BACKGROUND_QUEUE, "Pieces of background work that wait.", "work", self._queue())
         yield _labelled(BACKGROUND_PAUSED, "1 while background work waits because this is short.", "reason", self._paused())
 
 

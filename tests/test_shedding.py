@@ -51,7 +51,7 @@ def test_own_memory_counts_and_mapped_files_do_not(tmp_path: Path) -> None:
 
 
 def queue(server: Server) -> dict[str, float]:
-    prefix = 'tidepool_background_queue{job="'
+    prefix = 'tidepool_background_queue{work="'
     return {name.removeprefix(prefix).rstrip('"}'): value for name, value in metrics(server.port).items() if name.startswith(prefix)}
 
 

@@ -52,6 +52,20 @@ def test_figures_of_snapshots_are_shown_by_their_kind() -> None:
     }
 
 
+def test_no_label_is_one_that_prometheus_sets() -> None:
+    """It would be renamed to `exported_job` or `exported_instance` when it is scraped."""
+    metrics = Metrics()
+    labelled = {name: {"x": 1.0} for name in (*SNAPSHOT_LABELLED_GAUGES, *SNAPSHOT_LABELLED_COUNTERS)}
+    metrics.watch(lambda: {"read": 0}, lambda: "ready", dict, lambda: labelled)
+    metrics.watch_background(lambda: {"seal": 1}, lambda: {"disk": False})
+    metrics.count_request("GET", "/", 200, 0.1)
+    metrics.count_event("x")
+    metrics.count_bucket("get", "ok", 0.1)
+    labels = {label for family in metrics.registry.collect() for sample in family.samples for label in sample.labels}
+    assert labels & {"job", "instance"} == set()
+    assert {"work", "reason", "route", "event", "op", "phase"} <= labels
+
+
 def test_one_state_is_true() -> None:
     """All are named, so that a query needs no knowledge of the others."""
     metrics = Metrics()

@@ -123,6 +123,6 @@ def test_without_graphs_large_types_are_scanned(tmp_path: Path) -> None:
         entries = [{"iscc_id": iscc_id(number), "units": units(number)} for number in range(200)]
         assert httpx.post(f"{server.url}/indexes/a/assets", json=entries).status_code == 201
         wait_until(lambda: metrics(server.port)["tidepool_engine_segments"] > 0, 60, "segments")
-        assert metrics(server.port)['tidepool_background_queue{job="graph"}'] == 0
+        assert metrics(server.port)['tidepool_background_queue{work="graph"}'] == 0
         found = httpx.post(f"{server.url}/indexes/a/search", json={"units": units(7)}).json()["global_matches"]
         assert iscc_id(7) in [match["iscc_id"] for match in found]
