@@ -26,8 +26,6 @@ from tests.system.lookup import find_wholly
 from tests.system.model import Entry
 from tests.system.server import HOST, Server, free_port, wait_until
 
-pytestmark = pytest.mark.timing
-
 HAPROXY = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 INDEX = "works"
 STILL = 40
@@ -41,7 +39,7 @@ WRITES_BETWEEN = 60
 GRACE_S = 3
 """So long a machine that was told to stop still answers: HAProxy sees within two seconds that it is not ready."""
 
-pytestmark = pytest.mark.skipif(HAPROXY is None, reason="needs Debian's haproxy")
+pytestmark = [pytest.mark.timing, pytest.mark.skipif(HAPROXY is None, reason="needs Debian's haproxy")]
 
 
 class Reader(threading.Thread):
