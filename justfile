@@ -25,7 +25,7 @@ fmt:
     {{ bin }}/ruff check --fix .
     {{ bin }}/just --fmt --unstable
 
-# What CI runs: format, lint, types, tests. A third of the time tests wait, so three at once fill two processors; those that look at times run in pairs.
+# What CI runs: format, lint, types, tests. Tests also wait, so three workers share two processors; those that look at times run in pairs.
 check:
     {{ bin }}/ruff format --check .
     {{ bin }}/ruff check .
