@@ -226,10 +226,7 @@ class Shipper:
         reach("ship.created")
         if not again:  # an earlier try may have stored it long ago, which says nothing of today
             self._confirm(began)
-        self._advance(Place(header.number, digest, header.last, header.bytes_before + len(body)))
-        self.figures.objects += 1
-        self.figures.rows += header.rows
-        self.figures.bytes += len(body)
+        self._advance(Place(header.number, digest, header.last, header.bytes_before + len(body)), header.rows, len(body))
 
     def _freeze(self) -> tuple[Header, bytes, str] | None:
         """The next object, None when there is nothing to ship. Raises Corrupt when the next row is not there: the log never has a gap."""
@@ -254,12 +251,15 @@ class Shipper:
         )
         return header, *freeze(header, rows)
 
-    def _advance(self, place: Place) -> None:
+    def _advance(self, place: Place, rows: int, size: int) -> None:
         """May be done again after an error: the object is there."""
         mark = msgspec.structs.replace(self._mark, log=place)
         write_mark(self._live, mark)
         reach("ship.marked")
         self._journal.release_log(place.sequence)
+        self.figures.objects += 1
+        self.figures.rows += rows
+        self.figures.bytes += size
         with self._changed:
             self._frozen = None
             self._mark = mark

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import threading
 from collections.abc import Mapping
 from functools import partial
 
@@ -14,4 +14,9 @@ ACTIONS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 def arm_all(places: Mapping[str, str]) -> None:
     for name, action in places.items():
-        arm(name, partial(os.kill, os.getpid(), ACTIONS[action]))
+        arm(name, partial(_signal_here, ACTIONS[action]))
+
+
+def _signal_here(number: signal.Signals) -> None:
+    """To the calling thread: a signal to the process may come to another one first, and this one goes on for a while."""
+    signal.pthread_kill(threading.get_ident(), number)
