@@ -49,15 +49,24 @@ class Tidepool(Server):
         self.wait_ready()
         return time.perf_counter() - started
 
+    def metric(self, name: str) -> float:
+        """One that has no labels."""
+        found = re.search(rf"^{name} (\S+)$", self._metrics(), re.MULTILINE)
+        if found is None:
+            raise RuntimeError(f"the server has no metric {name}")
+        return float(found[1])
+
     def operations(self) -> dict[str, int]:
         """How often each operation of the store was called."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=30) as answer:
-            text = answer.read().decode()
         counts: dict[str, int] = {}
-        for labels, value in OPERATIONS.findall(text):
+        for labels, value in OPERATIONS.findall(self._metrics()):
             name = re.findall(r'op(?:eration)?="(\w+)"', labels)[0]
             counts[name] = counts.get(name, 0) + int(float(value))
         return counts
+
+    def _metrics(self) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=30) as answer:
+            return str(answer.read().decode())
 
     def _get(self, path: str) -> Any:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:

@@ -154,21 +154,23 @@ def restore(folder: Path, store: Store, arguments: argparse.Namespace) -> list[F
         size = (server.data / "live" / "data.mdb").stat().st_size
         copied, hashed = _copy_rate(server.data / "live" / "data.mdb", folder / "copy"), _hash_rate(server.data / "live" / "data.mdb")
         network = median(_download_rate(url, store) for _ in range(3))
-        ready = []
+        ready, restoring = [], []
         for _ in range(3):
             server.lose_disk()
             ready.append(server.restart())
+            restoring.append(server.metric("tidepool_restore_duration_seconds"))
     finally:
         server.end()
     slowest = min(copied, hashed, network)
-    took = median(ready)
+    rate = size / median(restoring)
     return [
         Figure("bytes of the base", size / MiB, "MiB"),
         Figure("cp and fsync", copied / MiB, "MiB/s"),
         Figure("SHA-256", hashed / MiB, "MiB/s"),
         Figure("download from the store, 16 at a time", network / MiB, "MiB/s"),
-        Figure("from an empty disk to ready", took, "s", size / slowest + 5),
-        Figure("the same as a rate, against the slowest of the three", size / took / slowest, "", 0.8, more_is_better=True),
+        Figure("from an empty disk to ready", median(ready), "s", size / slowest + 5),
+        Figure("restore, until the files are whole, checked and synced", rate / MiB, "MiB/s"),
+        Figure("the same against the slowest of the three", rate / slowest, "", 0.8, more_is_better=True),
         Figure("SIGTERM to exit", stopping, "s", 30),
     ]
 
