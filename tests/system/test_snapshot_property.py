@@ -61,12 +61,12 @@ class Journey(Walk):
         require_sound(self._estate.prefix)
         self._estate.without_disk()
         for number in range(travels):
-            self._visit(self._rng.choice([each for each in self._past if each]), by_time=bool(number % 2))
+            target = self._estate.root / f"travel-{number}"
+            self._visit(self._rng.choice([each for each in self._past if each]), target, by_time=bool(number % 2))
 
-    def _visit(self, sequence: int, *, by_time: bool) -> None:
+    def _visit(self, sequence: int, target: Path, *, by_time: bool) -> None:
         moment = self._past[sequence]
         point = self._point(sequence, moment.time_us if by_time else None)
-        target = self._estate.root / f"at-{sequence}-{by_time}"
         restored = restore_to(self._estate.prefix, point, target, Options(), Progress(), lambda *_: None, force=False)
         assert restored.sequence == sequence
         with Server(target, SNAPSHOT_URL="none", SEGMENT_CODES=16) as server:
