@@ -13,7 +13,8 @@ def _extension(name: str, source: str) -> Extension:
         name,
         sources=[source],
         define_macros=[("Py_LIMITED_API", "0x030b0000")],
-        extra_compile_args=["-O3", "-Wall", "-Wextra"],
+        extra_compile_args=["-O3", "-Wall", "-Wextra", "-pthread"],
+        extra_link_args=["-pthread"],
         py_limited_api=True,
         optional=True,
     )

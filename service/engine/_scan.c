@@ -1,18 +1,23 @@
 /* The compiled scan kernel of the exact tier: Hamming distances between queries and columns of 64-bit words.
 
-   range_scan([(columns, count), ...], queries, radii) -> [None | bytes, ...]: n queries (int64), n rows (int64), n distances (uint16)
+   range_scan([(columns, count), ...], queries, radii, threads) -> [None | bytes, ...]: n queries (int64), n rows (int64), n distances (uint16)
    top_scan(columns, count, query, limit) -> None | bytes: n rows (int64), n distances (uint16)
    variants() -> names of what this processor can run, best first; variant() -> the active one; select(name)
 
    `columns` has the shape (words, capacity): word i of every row is columns[i]. None stands for no hits.
    Work goes in groups of 64 rows. A variant answers one question as fast as it can: which is the next group with a hit?
-   Nearly all groups have none, so distances are only written down for the groups that do. */
+   Nearly all groups have none, so distances are only written down for the groups that do.
+   A range scan is cut into tasks, which the calling thread and others that live as long as the call take one after the other: none waits
+   for a share that another was given and has no processor for. */
 
 #define PY_SSIZE_T_CLEAN
 #ifndef Py_LIMITED_API
 #define Py_LIMITED_API 0x030b0000
 #endif
 #include <Python.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +30,10 @@
 #define BLOCK_WORDS 2048      /* 16 KiB: what stays in L1 while every query looks at it */
 #define SMALL_HITS 256        /* collected on the stack; more are collected on the heap */
 #define GIL_WORDS_MIN 16384   /* a shorter scan (about 2 µs) costs less than getting the GIL back from a busy thread */
+#define TASK_WORDS 1000000    /* compared words, about 80 µs */
+#define THREAD_WORDS 3000000  /* that are worth a thread, which takes 50 µs to begin */
+#define THREADS_MAX 64
+#define STACK_BYTES 262144
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -423,12 +432,13 @@ static void fetch_part(const Scan *scan, size_t start, size_t end, size_t part, 
 
 /* Blocks outside, queries inside: the columns come from memory once, however many queries there are, and while the queries look at one
    block, each has a part of the next one fetched. */
-static int collect_all(Hits *hits, Find *find, const Scan *scan, const uint64_t *queries, const uint32_t *radii, size_t length)
+static int collect_all(Hits *hits, Find *find, const Scan *scan, size_t from, size_t to, const uint64_t *queries, const uint32_t *radii,
+                       size_t length)
 {
-    const size_t block = length == 1 ? scan->count : BLOCK_WORDS / (size_t)scan->words / GROUP * GROUP;
-    for (size_t start = 0; start < scan->count; start += block) {
-        size_t end = scan->count - start > block ? start + block : scan->count;
-        size_t next = scan->count - end > block ? end + block : scan->count;
+    const size_t block = length == 1 ? to - from : BLOCK_WORDS / (size_t)scan->words / GROUP * GROUP;
+    for (size_t start = from; start < to; start += block) {
+        size_t end = to - start > block ? start + block : to;
+        size_t next = to - end > block ? end + block : to;
         for (size_t i = 0; i < length; i++) {
             if (!scan->ahead)
                 fetch_part(scan, end, next, i, length);
@@ -437,6 +447,65 @@ static int collect_all(Hits *hits, Find *find, const Scan *scan, const uint64_t 
         }
     }
     return 0;
+}
+
+/* ---- tasks, shared by threads ---- */
+
+typedef struct {
+    const Scan *scan;
+    size_t start, end;
+    Hits hits;
+} Task;
+
+typedef struct {
+    Find *find;
+    const uint64_t *queries;
+    const uint32_t *radii;
+    size_t rows;
+    Task *tasks;
+    size_t length;
+    atomic_size_t next;
+    atomic_int failed;
+} Job;
+
+static void *work(void *argument)
+{
+    Job *job = argument;
+    for (size_t at = atomic_fetch_add(&job->next, 1); at < job->length; at = atomic_fetch_add(&job->next, 1)) {
+        Task *task = &job->tasks[at];
+        if (collect_all(&task->hits, job->find, task->scan, task->start, task->end, job->queries, job->radii, job->rows) < 0)
+            atomic_store(&job->failed, 1);
+    }
+    return NULL;
+}
+
+/* Signals stay with the threads of Python. */
+static int begin_thread(pthread_t *thread, Job *job)
+{
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    if (pthread_attr_init(&attributes) != 0)
+        return -1;
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int status = pthread_create(thread, &attributes, work, job);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return status;
+}
+
+/* A thread that cannot be had is done without. */
+static int run_job(Job *job, size_t threads)
+{
+    pthread_t others[THREADS_MAX];
+    size_t begun = 0;
+    while (begun + 1 < threads && begin_thread(&others[begun], job) == 0)
+        begun++;
+    work(job);
+    while (begun > 0)
+        pthread_join(others[--begun], NULL);
+    return atomic_load(&job->failed) ? -1 : 0;
 }
 
 /* The radius shrinks to the distance at which `limit` rows are already known; what is farther is dropped when space is short. */
@@ -588,39 +657,43 @@ static int check_arguments(Py_ssize_t given, Py_ssize_t taken, const char *name)
 /* ---- results ---- */
 
 /* First place of each key in the order by (key, place in hits), which is the order by (key, row). */
-static size_t *places(const Hits *hits, size_t keys, int by_query)
+static size_t *places(const Task *tasks, size_t count, size_t keys, int by_query)
 {
     size_t *place = calloc(keys + 1, sizeof(size_t));
     if (place == NULL)
         return (size_t *)PyErr_NoMemory();
-    for (size_t i = 0; i < hits->length; i++)
-        place[(by_query ? hits->items[i].query : hits->items[i].distance) + 1]++;
+    for (size_t at = 0; at < count; at++)
+        for (size_t i = 0; i < tasks[at].hits.length; i++)
+            place[(by_query ? tasks[at].hits.items[i].query : tasks[at].hits.items[i].distance) + 1]++;
     for (size_t key = 0; key < keys; key++)
         place[key + 1] += place[key];
     return place;
 }
 
-static PyObject *pack(const Hits *hits, size_t keys, int by_query)
+static PyObject *pack(const Task *tasks, size_t count, size_t keys, int by_query)
 {
-    const size_t length = hits->length, item = by_query ? 18 : 10;
+    size_t length = 0, item = by_query ? 18 : 10;
+    for (size_t at = 0; at < count; at++)
+        length += tasks[at].hits.length;
     if (length == 0)
         return Py_NewRef(Py_None);
     if (length > (size_t)PY_SSIZE_T_MAX / item)
         return PyErr_NoMemory();
-    size_t *place = places(hits, keys, by_query);
+    size_t *place = places(tasks, count, keys, by_query);
     PyObject *bytes = place == NULL ? NULL : PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(length * item));
     if (bytes != NULL) {
         int64_t *queries = (int64_t *)PyBytes_AsString(bytes);
         int64_t *rows = by_query ? queries + length : queries;
         uint16_t *distances = (uint16_t *)(rows + length);
-        for (size_t i = 0; i < length; i++) {
-            const Hit *hit = &hits->items[i];
-            size_t at = place[by_query ? hit->query : hit->distance]++;
-            if (by_query)
-                queries[at] = hit->query;
-            rows[at] = hit->row;
-            distances[at] = (uint16_t)hit->distance;
-        }
+        for (size_t task = 0; task < count; task++)
+            for (size_t i = 0; i < tasks[task].hits.length; i++) {
+                const Hit *hit = &tasks[task].hits.items[i];
+                size_t at = place[by_query ? hit->query : hit->distance]++;
+                if (by_query)
+                    queries[at] = hit->query;
+                rows[at] = hit->row;
+                distances[at] = (uint16_t)hit->distance;
+            }
     }
     free(place);
     return bytes;
@@ -631,7 +704,8 @@ static PyObject *pack(const Hits *hits, size_t keys, int by_query)
 typedef struct {
     Py_buffer view;
     Scan scan;
-    Hits hits;
+    Task *tasks;
+    size_t length;
 } Part;
 
 /* Up to `length` parts, opened; how many they are in `opened`, which the caller releases whatever is returned. */
@@ -647,38 +721,75 @@ static int open_parts(PyObject *given, Part *parts, Py_ssize_t length, Py_ssize_
         Py_XDECREF(pair);
         if (status < 0)
             return -1;
-        hits_open(&parts[*opened].hits);
     }
     return 0;
 }
 
-static int scan_parts(Part *parts, Py_ssize_t length, Find *find, const uint64_t *queries, const uint32_t *radii, size_t rows)
+/* Cuts the parts into tasks of whole groups of rows; frees nothing. */
+static int plan(Job *job, Part *parts, Py_ssize_t length, int words)
 {
-    int status = 0;
-    for (Py_ssize_t i = 0; i < length && status == 0; i++)
-        status = collect_all(&parts[i].hits, find, &parts[i].scan, queries, radii, rows);
-    return status;
+    const size_t compared = (size_t)words * (job->rows ? job->rows : 1);
+    const size_t rows_max = (TASK_WORDS / compared / GROUP + 1) * GROUP;
+    for (Py_ssize_t i = 0; i < length; i++)
+        job->length += parts[i].length = (parts[i].scan.count + rows_max - 1) / rows_max;
+    if ((job->tasks = malloc((job->length + 1) * sizeof(Task))) == NULL)
+        return -1;
+    Task *task = job->tasks;
+    for (Py_ssize_t i = 0; i < length; i++) {
+        const Scan *scan = &parts[i].scan;
+        parts[i].tasks = task;
+        for (size_t start = 0; start < scan->count; start += rows_max, task++) {
+            task->scan = scan;
+            task->start = start;
+            task->end = scan->count - start > rows_max ? start + rows_max : scan->count;
+            hits_open(&task->hits);
+        }
+    }
+    return 0;
 }
 
 static PyObject *pack_parts(const Part *parts, Py_ssize_t length, size_t keys)
 {
     PyObject *packed = PyList_New(length);
     for (Py_ssize_t i = 0; packed != NULL && i < length; i++) {
-        PyObject *bytes = pack(&parts[i].hits, keys, 1);
+        PyObject *bytes = pack(parts[i].tasks, parts[i].length, keys, 1);
         if (bytes == NULL || PyList_SetItem(packed, i, bytes) < 0)
             Py_CLEAR(packed);
     }
     return packed;
 }
 
-/* All parts in one call, so that the GIL is given away and taken back once: among busy threads getting it back is what costs. */
-static PyObject *scan_all(PyObject *given, Part *parts, Py_ssize_t length, PyObject *asked, PyObject *radius)
+/* All parts in one job, so that the GIL is given away and taken back once: among busy threads getting it back is what costs. */
+static PyObject *run_parts(Job *job, Part *parts, Py_ssize_t length, int words, size_t threads)
+{
+    size_t compared = 0;
+    for (Py_ssize_t i = 0; i < length; i++) {
+        parts[i].scan.words = words;
+        parts[i].scan.ahead = job->rows < FETCHERS_MIN;
+        compared += parts[i].scan.count * (size_t)words * job->rows;
+    }
+    job->find = active->find;
+    if (plan(job, parts, length, words) < 0)
+        return PyErr_NoMemory();
+    const size_t useful = compared / THREAD_WORDS;
+    PyThreadState *thread = compared >= GIL_WORDS_MIN ? PyEval_SaveThread() : NULL;
+    int status = run_job(job, useful < threads ? useful : threads);
+    if (thread != NULL)
+        PyEval_RestoreThread(thread);
+    PyObject *result = status < 0 ? PyErr_NoMemory() : pack_parts(parts, length, job->rows);
+    for (size_t at = 0; at < job->length; at++)
+        hits_close(&job->tasks[at].hits);
+    free(job->tasks);
+    return result;
+}
+
+static PyObject *scan_all(PyObject *given, Part *parts, Py_ssize_t length, PyObject *asked, PyObject *radius, size_t threads)
 {
     PyObject *result = NULL;
     Py_ssize_t opened, words_max = WORDS_MAX;
     uint64_t *queries = NULL;
     uint32_t *radii = NULL;
-    size_t rows = 0, compared = 0;
+    size_t rows = 0;
     int words = 0;
     if (open_parts(given, parts, length, &opened) == 0) {
         for (Py_ssize_t i = 0; i < length; i++)
@@ -686,38 +797,32 @@ static PyObject *scan_all(PyObject *given, Part *parts, Py_ssize_t length, PyObj
         queries = copy_queries(asked, 2, words_max, &words, &rows);
     }
     if (queries != NULL && (radii = copy_radii(radius, words, rows)) != NULL) {
-        for (Py_ssize_t i = 0; i < length; i++) {
-            parts[i].scan.words = words;
-            parts[i].scan.ahead = rows < FETCHERS_MIN;
-            compared += parts[i].scan.count * (size_t)words * rows;
-        }
-        Find *find = active->find;
-        PyThreadState *thread = compared >= GIL_WORDS_MIN ? PyEval_SaveThread() : NULL;
-        int status = scan_parts(parts, length, find, queries, radii, rows);
-        if (thread != NULL)
-            PyEval_RestoreThread(thread);
-        result = status < 0 ? PyErr_NoMemory() : pack_parts(parts, length, rows);
+        Job job = {.queries = queries, .radii = radii, .rows = rows};
+        result = run_parts(&job, parts, length, words, threads);
     }
     free(radii);
     free(queries);
-    while (opened-- > 0) {
-        hits_close(&parts[opened].hits);
+    while (opened-- > 0)
         PyBuffer_Release(&parts[opened].view);
-    }
     return result;
 }
 
 static PyObject *range_scan(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t given)
 {
-    if (check_arguments(given, 3, "range_scan") < 0)
+    if (check_arguments(given, 4, "range_scan") < 0)
         return NULL;
     Py_ssize_t length = PySequence_Size(arguments[0]);
     if (length < 0)
         return NULL;
+    Py_ssize_t threads = PyNumber_AsSsize_t(arguments[3], NULL);
+    if (threads == -1 && PyErr_Occurred())
+        return NULL;
+    if (threads < 1)
+        return PyErr_Format(PyExc_ValueError, "threads is less than one threads=%zd", threads);
     Part *parts = calloc((size_t)length + 1, sizeof(Part));
     if (parts == NULL)
         return PyErr_NoMemory();
-    PyObject *result = scan_all(arguments[0], parts, length, arguments[1], arguments[2]);
+    PyObject *result = scan_all(arguments[0], parts, length, arguments[1], arguments[2], threads > THREADS_MAX ? THREADS_MAX : (size_t)threads);
     free(parts);
     return result;
 }
@@ -739,17 +844,17 @@ static PyObject *top_scan(PyObject *Py_UNUSED(module), PyObject *const *argument
     PyObject *result = NULL;
     uint64_t *query = copy_queries(arguments[2], 1, view.shape[0], &scan.words, &length);
     if (query != NULL) {
-        Hits hits;
-        hits_open(&hits);
+        Task task;
+        hits_open(&task.hits);
         Find *find = active->find;
         scan.ahead = 1;
         int long_enough = scan.count * (size_t)scan.words >= GIL_WORDS_MIN;
         PyThreadState *thread = long_enough ? PyEval_SaveThread() : NULL;
-        int status = collect_top(&hits, find, &scan, query, (size_t)limit);
+        int status = collect_top(&task.hits, find, &scan, query, (size_t)limit);
         if (thread != NULL)
             PyEval_RestoreThread(thread);
-        result = status < 0 ? PyErr_NoMemory() : pack(&hits, (size_t)scan.words * 64 + 1, 0);
-        hits_close(&hits);
+        result = status < 0 ? PyErr_NoMemory() : pack(&task, 1, (size_t)scan.words * 64 + 1, 0);
+        hits_close(&task.hits);
     }
     free(query);
     PyBuffer_Release(&view);
@@ -788,7 +893,7 @@ static PyObject *select_variant(PyObject *Py_UNUSED(module), PyObject *name)
 #define FASTCALL(function) ((PyCFunction)(void (*)(void))(function))
 
 static PyMethodDef methods[] = {
-    {"range_scan", FASTCALL(range_scan), METH_FASTCALL, "range_scan(columns, count, queries, radii) -> None | bytes"},
+    {"range_scan", FASTCALL(range_scan), METH_FASTCALL, "range_scan([(columns, count), ...], queries, radii, threads) -> [None | bytes, ...]"},
     {"top_scan", FASTCALL(top_scan), METH_FASTCALL, "top_scan(columns, count, query, limit) -> None | bytes"},
     {"variants", list_variants, METH_NOARGS, "variants() -> names of what this processor can run, best first"},
     {"variant", active_variant, METH_NOARGS, "variant() -> name of the active variant"},

@@ -5,11 +5,9 @@ One writer at a time (`commit`, the background), any number of readers. No reade
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -130,7 +128,6 @@ class Engine:
             self._report,
             Pressure(),
         )
-        self._scanners = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="scan")
         self._simprint_search = _simprint_search() if self._options.simprints else None
         self._upkeep = Upkeep(self._parts)
         self._doubtful = open_columns(self._parts, self._upkeep.graphs.check_later)
@@ -159,7 +156,6 @@ class Engine:
     def close(self) -> None:
         """Only after every call of `commit` and of the reads has returned."""
         self._upkeep.stop()
-        self._scanners.shutdown()
         self._store.close()
         if self._fatal is None and self._upkeep.fatal is None:
             mark_whole(self._directory)
@@ -341,7 +337,7 @@ class Engine:
         if self._simprint_search is None:
             return SearchAnswer(matches, [], truncated, asset, {})
         simprints, left_out = (query.simprints, False) if query.key is None else self._own_simprints(txn, row, query.key)
-        simprint_search = self._simprint_search(txn, sequence, self._parts, self._scanners)
+        simprint_search = self._simprint_search(txn, sequence, self._parts)
         chunk_matches, cut = simprint_search.run(row, simprints, limit, leave_out=query.key, exact=query.exact)
         return SearchAnswer(matches, chunk_matches, truncated or cut or left_out, asset, simprints)
 

@@ -4,6 +4,7 @@ Two kernels stand behind `range_scan`, `range_scans` (many blocks at once) and `
 it was built, and numpy.
 Rows are stored word by word: word `i` of every row is `columns[i]`. A query of fewer words is compared with the first words of each
 row. Columns come from memory once for all queries of a call: a block of rows meets every query before the next block is read.
+`range_scans` may be given `threads`; small work stays on the caller's.
 """
 
 from __future__ import annotations
@@ -54,11 +55,11 @@ NO_NEAREST = Nearest(NO_ROWS, NO_DISTANCES)
 
 
 def compiled_range_scan(columns: Words, count: int, queries: Words, radii: Sequence[int] | int) -> Hits:
-    return _unpacked(_scan.range_scan(((columns, count),), queries, radii)[0])
+    return _unpacked(_scan.range_scan(((columns, count),), queries, radii, 1)[0])
 
 
-def compiled_range_scans(parts: Sequence[Part], queries: Words, radii: Sequence[int] | int) -> list[Hits]:
-    return [_unpacked(packed) for packed in _scan.range_scan(parts, queries, radii)]
+def compiled_range_scans(parts: Sequence[Part], queries: Words, radii: Sequence[int] | int, threads: int = 1) -> list[Hits]:
+    return [_unpacked(packed) for packed in _scan.range_scan(parts, queries, radii, threads)]
 
 
 def _unpacked(packed: bytes | None) -> Hits:
@@ -98,7 +99,8 @@ def numpy_range_scan(columns: Words, count: int, queries: Words, radii: Sequence
     return Hits(numbers[order], rows[order], near[order])
 
 
-def numpy_range_scans(parts: Sequence[Part], queries: Words, radii: Sequence[int] | int) -> list[Hits]:
+def numpy_range_scans(parts: Sequence[Part], queries: Words, radii: Sequence[int] | int, threads: int = 1) -> list[Hits]:
+    """On one thread, whatever is allowed."""
     return [numpy_range_scan(columns, count, queries, radii) for columns, count in parts]
 
 

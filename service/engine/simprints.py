@@ -13,9 +13,7 @@ from __future__ import annotations
 import heapq
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor
-from itertools import chain
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -42,23 +40,20 @@ SCANNED_PAIRS_MAX = 8_000_000
 
 Near = defaultdict[bytes, dict[int, float]]
 """Stored bodies at or above the threshold, with the similarity to each query simprint by its place in the query."""
-PROCESSORS = os.cpu_count() or 1
-SHARE_WORDS = 6_000_000
-"""Compared words, half a millisecond, that are worth a processor of their own: handing over takes a tenth of it."""
+PROCESSORS = len(os.sched_getaffinity(0))
 Scanned = list[tuple[Words, kernels.Hits]]
 
 
 class SimprintSearch:
     """One search over simprints in one transaction."""
 
-    def __init__(self, txn: Transaction, sequence: int, parts: Parts, scanners: Executor) -> None:
+    def __init__(self, txn: Transaction, sequence: int, parts: Parts) -> None:
         self._txn = txn
         self._sequence = sequence
         self._store = parts.store
         self._columns = parts.columns
         self._tiers = parts.tiers
         self._options = parts.options
-        self._scanners = scanners
         self._approximate = False
         self._cut = False
         self._limit = 0
@@ -119,22 +114,11 @@ class SimprintSearch:
         self._bound(near, prefix, HITS_MAX)
 
     def _scan(self, parts: list[kernels.Part], queries: Words, radius: int, prefix: bytes, near: Near) -> None:
-        """One pass over the columns. Much work is shared by the processors: the kernel runs without the interpreter's lock."""
+        """One pass over the columns. The kernel shares much work among the processors, without the interpreter's lock."""
         step = max(1, SCANNED_PAIRS_MAX // len(queries))
         pieces = [(words[:, start : start + step], min(step, count - start)) for words, count in parts for start in range(0, count, step)]
-
-        def scan(share: list[kernels.Part]) -> Scanned:
-            found: Scanned = []
-            for some in _calls(share, step):
-                hits = kernels.range_scans(some, queries, radius)
-                found += [(words, _nearest(near)) for (words, _), near in zip(some, hits, strict=True)]
-            return found
-
-        compared = sum(count for _, count in parts) * queries.size
-        shares = max(1, min(PROCESSORS, compared // SHARE_WORDS))
-        others = [self._scanners.submit(scan, pieces[at::shares]) for at in range(1, shares)]
         held = 0
-        for found in _batches(chain(scan(pieces[::shares]), *(other.result() for other in others))):
+        for found in _batches(_scanned(pieces, step, queries, radius)):
             held += _take(found, near)
             if held > 2 * HITS_MAX:
                 self._bound(near, prefix, HITS_MAX)
@@ -237,6 +221,12 @@ def _nearest(hits: kernels.Hits) -> kernels.Hits:
     return kernels.Hits(hits.query[order], hits.row[order], hits.distance[order])
 
 
+def _scanned(pieces: list[kernels.Part], rows_max: int, queries: Words, radius: int) -> Iterator[tuple[Words, kernels.Hits]]:
+    for parts in _calls(pieces, rows_max):
+        for (words, _), hits in zip(parts, kernels.range_scans(parts, queries, radius, PROCESSORS), strict=True):
+            yield words, _nearest(hits)
+
+
 def _calls(parts: list[kernels.Part], rows_max: int) -> Iterator[list[kernels.Part]]:
     """Parts for one call of the kernel each: no more rows than that, but at least one part."""
     some: list[kernels.Part] = []
@@ -251,7 +241,7 @@ def _calls(parts: list[kernels.Part], rows_max: int) -> Iterator[list[kernels.Pa
         yield some
 
 
-def _batches(scanned: Iterable[tuple[Words, kernels.Hits]]) -> Iterator[Scanned]:
+def _batches(scanned: Iterator[tuple[Words, kernels.Hits]]) -> Iterator[Scanned]:
     """What scans of many small pieces found, so many together that numpy is worth its call."""
     batch: Scanned = []
     held = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -130,14 +131,35 @@ def test_many_parts_in_one_call(range_scans: Callable[..., list[Hits]]) -> None:
     assert range_scans([], queries, radii) == []
 
 
+@pytest.mark.parametrize("length", [1, 5, 70])
+def test_threads_find_what_one_finds(length: int) -> None:
+    """Also more threads than processors and than pieces of work, over parts of all sizes, from several callers at once."""
+    columns = make_columns(2, 1_000_000 // length)
+    parts = [(columns, columns.shape[1]), (columns[:, 100:900], 800), (columns, 0), (columns[:, 5:], columns.shape[1] // 2)] * 4
+    queries = np.ascontiguousarray(columns[:, :length].T)
+    radii = [40 + number % 5 for number in range(length)]
+    alone = list(map(as_tuples, kernels.compiled_range_scans(parts, queries, radii)))
+    assert all(alone[place] for place in range(0, len(parts), 4))
+    for threads in (2, 3, 1000):
+        assert list(map(as_tuples, kernels.compiled_range_scans(parts, queries, radii, threads))) == alone
+    with ThreadPoolExecutor(4) as pool:
+        found = [pool.submit(kernels.compiled_range_scans, parts, queries, radii, 2) for _ in range(8)]
+        assert all(list(map(as_tuples, each.result())) == alone for each in found)
+
+
+def test_no_thread_is_not_a_number_of_threads() -> None:
+    with pytest.raises(ValueError, match="threads=0"):
+        _scan.range_scan([(WORDS, 100)], QUERY, 3, 0)
+
+
 def test_a_part_that_cannot_be_read_fails_the_call() -> None:
     """Also behind parts that can, whose memory is given back."""
     held = sys.getrefcount(WORDS)
     for bad, error in (((WORDS, 10**6), ValueError), ((WORDS[:, ::2], 1), ValueError), ((WORDS,), IndexError), (None, TypeError)):
         with pytest.raises(error):
-            _scan.range_scan([(WORDS, 100), bad], QUERY, 3)
+            _scan.range_scan([(WORDS, 100), bad], QUERY, 3, 1)
     with pytest.raises(TypeError):
-        _scan.range_scan(None, QUERY, 3)
+        _scan.range_scan(None, QUERY, 3, 1)
     assert sys.getrefcount(WORDS) == held
 
 
