@@ -63,16 +63,35 @@ class Pace:
 def digest_range(path: Path, start: int, length: int, *, rest: float = 0.0) -> str:
     """SHA-256 of a part of a file, in hexadecimal; of what is there when the file is shorter."""
     digest = hashlib.sha256()
+    for step in _steps(path, start, length, rest):
+        digest.update(step)
+    return digest.hexdigest()
+
+
+def digest_pieces(path: Path, size: int, piece_bytes: int, *, rest: float = 0.0) -> tuple[list[str], str]:
+    """SHA-256 of each piece and of the whole, in one reading: both are of the same bytes."""
+    whole = hashlib.sha256()
+    pieces = []
+    for start in range(0, size, piece_bytes):
+        piece = hashlib.sha256()
+        for step in _steps(path, start, min(piece_bytes, size - start), rest):
+            piece.update(step)
+            whole.update(step)
+        pieces.append(piece.hexdigest())
+    return pieces, whole.hexdigest()
+
+
+def _steps(path: Path, start: int, length: int, rest: float) -> Iterator[memoryview]:
+    """A part of a file, in one buffer that is filled again and again, with a rest after each."""
     left = length
     with local_errors(path), path.open("rb", buffering=0) as file:
         file.seek(start)
         buffer = memoryview(bytearray(min(STEP_BYTES, max(length, 1))))
         pace = Pace(rest)
         while left and (count := file.readinto(buffer[: min(left, len(buffer))])):
-            digest.update(buffer[:count])
+            yield buffer[:count]
             left -= count
             pace.step()
-    return digest.hexdigest()
 
 
 def sha256(body: bytes | memoryview) -> str:

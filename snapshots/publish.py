@@ -20,7 +20,7 @@ from snapshots.bucket import Bucket
 from snapshots.claim import fenced_by
 from snapshots.errors import Rotten, Unreachable
 from snapshots.failpoints import reach
-from snapshots.files import REST, digest_range
+from snapshots.files import REST, digest_pieces, digest_range
 from snapshots.log import Place
 from snapshots.manifest import PIECE_BYTES, File, Manifest, Parent
 from snapshots.paths import blob_key
@@ -88,10 +88,12 @@ def publish(
     log_end: Callable[[], Place],
     wait_shipped: Callable[[int], None],
     damaged: frozenset[str] = frozenset(),
+    *,
+    piece_bytes: int = PIECE_BYTES,
 ) -> Published:
     """Makes a checkpoint. `folder` is made and removed. Of `damaged`, blobs that are missing or wrong, it writes again what it needs.
 
-    Raises Fenced, Unreachable, or what the source raises.
+    Raises Fenced, Unreachable, Rotten for a sealed file that is not what it was, or what the source raises.
     """
     clear(folder)
     watch = Stopwatch()
@@ -101,7 +103,7 @@ def publish(
             copy = pool.submit(source.export, folder).result()
             watch.lap("copy")
             reach("publish.copied")
-            files = pool.submit(_cut, folder, copy.files).result()
+            files = pool.submit(_cut, folder, copy.files, piece_bytes).result()
             watch.lap("hash")
             reach("publish.hashed")
             known = newest.pieces - damaged if newest is not None else set()
@@ -175,15 +177,25 @@ class Stopwatch:
         self._last = now
 
 
-def _cut(folder: Path, files: Sequence[CopiedFile]) -> list[File]:
+def _cut(folder: Path, files: Sequence[CopiedFile], piece_bytes: int) -> list[File]:
     """The pieces of each file. A digest that is known is not computed again."""
-    return [File(file.path, file.size, _pieces(folder / file.path, file), PIECE_BYTES) for file in files]
+    return [File(file.path, file.size, _pieces(folder / file.path, file, piece_bytes), piece_bytes) for file in files]
 
 
-def _pieces(path: Path, file: CopiedFile) -> list[str]:
-    if file.sha256 is not None and 0 < file.size <= PIECE_BYTES:
+def _pieces(path: Path, file: CopiedFile, piece_bytes: int) -> list[str]:
+    """Digests of pieces are of today. What was sealed is whole when all of it together is what it was: raises Rotten when it is not."""
+    if file.sha256 is not None and 0 < file.size <= piece_bytes:
         return [file.sha256]
-    return [digest_range(path, start, min(PIECE_BYTES, file.size - start), rest=REST) for start in range(0, file.size, PIECE_BYTES)]
+    if file.sha256 is None:
+        return [digest_range(path, start, min(piece_bytes, file.size - start), rest=REST) for start in range(0, file.size, piece_bytes)]
+    pieces, whole = digest_pieces(path, file.size, piece_bytes, rest=REST)
+    _require(path, file.sha256, whole)
+    return pieces
+
+
+def _require(path: Path, expected: str, found: str) -> None:
+    if found != expected:
+        raise Rotten(f"a sealed file differs from its digest path={path} expected={expected} found={found}", path)
 
 
 class _Piece(msgspec.Struct, frozen=True):
@@ -229,8 +241,7 @@ def _upload_piece(bucket: Bucket, piece: _Piece) -> int:
     if not piece.damaged and there is not None and there.size == piece.length and time.time() - there.modified_s < YOUNG_S:
         return 0
     found = digest_range(piece.path, piece.start, piece.length, rest=REST) if piece.sealed else piece.digest
-    if found != piece.digest:
-        raise Rotten(f"a sealed file differs from its digest path={piece.path} expected={piece.digest} found={found}", piece.path)
+    _require(piece.path, piece.digest, found)
     bucket.put_file(key, piece.path, piece.start, piece.length)
     reach("publish.blob")
     stored = bucket.head(key)

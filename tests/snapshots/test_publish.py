@@ -10,8 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from snapshots import publish as publishing
-from snapshots.errors import Corrupt, Fenced, Unreachable
+from snapshots.errors import Corrupt, Fenced, Rotten, Unreachable
 from snapshots.fetch import Progress, fetch
 from snapshots.files import REST, STEP_BYTES, sha256
 from snapshots.log import Place
@@ -26,11 +25,6 @@ PIECE = 1000
 SIZES = {"data.mdb": 4321, "segments/a": 700, "segments/b": PIECE, "segments/c": 0, "segments/d": 2 * PIECE, "segments/e": 1}
 OWNER = Owner("1" * 32, 1, "w" * 32, "host", None)
 PLACES = ["publish.copied", "publish.hashed", "publish.blob", "publish.uploaded", "publish.manifest", "publish.hint"]
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publishing, "PIECE_BYTES", PIECE)
 
 
 @pytest.fixture
@@ -50,6 +44,7 @@ class Publisher:
         self.newest: Manifest | None = None
         self.owner = owner
         self.waited: list[int] = []
+        self.piece_bytes = PIECE
 
     def publish(self, damaged: Iterable[str] = ()) -> Published:
         made = publish(
@@ -61,6 +56,7 @@ class Publisher:
             lambda: EMPTY_LOG,
             self.waited.append,
             frozenset(damaged),
+            piece_bytes=self.piece_bytes,
         )
         self.newest = made.manifest
         return made
@@ -205,12 +201,39 @@ def test_digests_that_the_source_knows(tmp_path: Path) -> None:
     assert publisher.bucket.head(blob_key("0" * 64)) is None
 
 
+@pytest.mark.parametrize("size", [1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 7 * PIECE + 3])
+@pytest.mark.parametrize("at", [0, -1], ids=["first", "last"])
+@pytest.mark.parametrize("known", [False, True], ids=["new", "known"])
+def test_a_sealed_file_that_rotted_is_not_published(tmp_path: Path, size: int, at: int, *, known: bool) -> None:
+    """However many pieces it has, and whether or not the bucket has the good ones: there is no manifest of the bad one, and no blob."""
+    publisher = Publisher(tmp_path)
+    publisher.source.fill({"data.mdb": 10, "segments/a": size})
+    publisher.source.told = {"segments/a": sha256(files_of(publisher.source.folder)["segments/a"])}
+    made = publisher.publish().manifest if known else None
+    path = publisher.source.folder / "segments" / "a"
+    good = path.read_bytes()
+    bad = bytearray(good)
+    bad[at] ^= 1
+    path.write_bytes(bad)
+    if known and size <= PIECE:
+        assert publisher.publish().uploaded_bytes == 0  # the good blob is there, and the bad file is not read
+        return
+    publisher.bucket.calls.clear()
+    with pytest.raises(Rotten) as caught:
+        publisher.publish()
+    assert caught.value.path == tmp_path / "copy" / "segments" / "a"
+    assert publisher.prefix.newest() == made
+    assert set(publisher.bucket.keys("put_file")) <= {blob_key(sha256((publisher.source.folder / "data.mdb").read_bytes()))}
+    path.write_bytes(good)
+    assert publisher.fetched(publisher.publish().manifest) == files_of(publisher.source.folder)
+
+
 def test_a_checkpoint_rests_and_a_restore_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint works a quarter of the time, also while it copies a piece; a restore that hashes what it has does not wait."""
     rests: list[float] = []
-    monkeypatch.setattr(publishing, "PIECE_BYTES", 4 * STEP_BYTES)
     monkeypatch.setattr(time, "sleep", rests.append)
     publisher = Publisher(tmp_path)
+    publisher.piece_bytes = 4 * STEP_BYTES
     publisher.source.fill({"data.mdb": 6 * STEP_BYTES, "segments/a": 2 * STEP_BYTES})
     publisher.source.told = {"segments/a": sha256(files_of(publisher.source.folder)["segments/a"])}
     began_s = time.process_time()
