@@ -95,6 +95,7 @@ SNAPSHOT_GAUGES = {
     "orphan_objects": "Blobs that no manifest named, when the bucket was last pruned.",
     "lmdb_stale_readers": "Places of readers in LMDB that ended without a word, freed since the start.",
     "disk_free_bytes": "Room on the disk of the data.",
+    "unshipped_files": "Files beside the data with writes that the bucket never took, because another process owned it.",
 }
 """Figures of snapshots and of the disk that go up and down. Those of the bucket are what this process knows without asking it."""
 SNAPSHOT_COUNTERS = {
@@ -110,7 +111,14 @@ SNAPSHOT_COUNTERS = {
     "gc_deleted": "Objects that pruning deleted, also by earlier processes.",
 }
 """Figures that only grow."""
-SNAPSHOT_LABELLED_GAUGES = {"snapshot_duration_seconds": ("phase", "Time of the phases of the last checkpoint.")}
+SNAPSHOT_LABELLED_GAUGES = {
+    "snapshot_duration_seconds": ("phase", "Time of the phases of the last checkpoint."),
+    "last_failure_timestamp_seconds": ("code", "When a process on this disk last ended with an error, by its exit code."),
+    "failed_starts": (
+        "before",
+        "Starts in a row on this disk that ended before anything was served, by the state in which the last one did.",
+    ),
+}
 SNAPSHOT_LABELLED_COUNTERS = {
     "snapshot_uploads": ("result", "Checkpoints by how they ended."),
     "snapshot_errors": ("op", "What failed and is tried again: shipping the log, a checkpoint, pruning and checks."),

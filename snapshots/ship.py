@@ -99,6 +99,7 @@ class Shipper:
         return self._trouble
 
     def start(self) -> None:
+        self._clock.watch(self._woke)
         self._thread.start()
 
     def wake(self) -> None:
@@ -122,8 +123,10 @@ class Shipper:
     def confirm(self) -> None:
         """Before a commit: returns at once when the bucket answered lately, else asks first. Raises Fenced.
 
-        A bucket that does not answer does not stop local writes: what they cannot be told now, they find out at the next shipment.
+        A bucket that does not answer does not stop local writes: what they cannot be told now, they find out at the next shipment. But
+        a process that stood still may have lost the prefix meanwhile: until the bucket answers it raises Unreachable, as a start would.
         """
+        self._clock.beat()
         if self._ended is None and self._is_certain():
             return
         with self._changed:
@@ -133,9 +136,28 @@ class Shipper:
                 self._silent = not self._changed.wait_for(lambda: not self._asking or self._ended is not None, CONFIRM_S)
             if self._ended is not None:
                 raise self._ended
+            if self._in_doubt():
+                raise Unreachable(
+                    "this process stood still, and the bucket has not said since then that it still owns the data: "
+                    f"{self._trouble or 'it does not answer'}"
+                )
 
     def _is_certain(self) -> bool:
-        return self._clock.now_s() - self._confirmed < CERTAIN_S
+        return not self._in_doubt() and self._clock.now_s() - self._confirmed < CERTAIN_S
+
+    def _in_doubt(self) -> bool:
+        """The bucket was not asked since this process stood still."""
+        return self._stood_still_since(self._confirmed)
+
+    def _stood_still_since(self, time_s: float) -> bool:
+        return self._clock.awake_since_s > time_s
+
+    def _woke(self, still_s: float) -> None:
+        """What was known of the bucket before is worth nothing: a pause is cut short, and a commit waits for an answer again."""
+        with self._changed:
+            self._trouble, self._silent = None, False
+            self._changed.notify_all()
+        self._report("this process stood still", {"seconds": round(still_s, 1)})
 
     def wait_shipped(self, sequence: int, timeout_s: float) -> bool:
         """Blocks until all rows up to `sequence` are in the bucket. Raises what ended the shipper."""
@@ -168,20 +190,24 @@ class Shipper:
             self._end(error)
         except Exception as error:  # noqa: BLE001 - the thread ends, and with it the process: nothing is swallowed
             self._end(SnapshotError(f"unexpected {type(error).__name__} while shipping: {error}"))
+        finally:
+            self._clock.end()
 
     def _work(self) -> None:
         pause = RETRY_S
         while (work := self._next()) is not None:
+            began = self._clock.now_s()
             try:
                 work()
             except LocalFault:
                 raise
             except (Unreachable, NoRoom, Refused) as error:  # all can pass, also wrong credentials, and what was begun is done again
-                self._settle_trouble(error)
                 self.figures.failures += 1
                 self._report("shipping failed, trying again", {"error": str(error), "retry_s": round(pause, 1)})
-                self._sleep(pause * (0.5 + random()))  # noqa: S311 - jitter
-                pause = min(pause * 2, RETRY_MAX_S)
+                if not self._stood_still_since(began):
+                    self._settle_trouble(error)
+                    self._sleep(pause * (0.5 + random()), began)  # noqa: S311 - jitter
+                pause = RETRY_S if self._stood_still_since(began) else min(pause * 2, RETRY_MAX_S)
             else:
                 self._settle_trouble(None)
                 pause = RETRY_S
@@ -198,15 +224,16 @@ class Shipper:
                     return self._ship
                 if self._stopping:
                     return None
-                if self._asking or now >= self._confirmed + ASK_S:
+                if self._asking or self._in_doubt() or now >= self._confirmed + ASK_S:
                     return self._ask
                 until = min(self._confirmed + ASK_S, due if self._dirty else float("inf"))
                 self._clock.wait(self._changed, max(0.0, until - now))
 
-    def _sleep(self, seconds: float) -> None:
+    def _sleep(self, seconds: float, began: float) -> None:
+        """Not on when the process stands still after `began`."""
         with self._changed:
             end = self._clock.now_s() + (min(seconds, RETRY_S) if self._stopping else seconds)
-            while (left := end - self._clock.now_s()) > 0:
+            while (left := end - self._clock.now_s()) > 0 and not self._stood_still_since(began):
                 self._clock.wait(self._changed, left)
                 if self._stopping:
                     return

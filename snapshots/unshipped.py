@@ -29,6 +29,11 @@ def save_unshipped(directory: Path, mark: Mark, journal: Journal) -> Path | None
     return path
 
 
+def unshipped_files(directory: Path) -> list[Path]:
+    """Those that nobody has removed yet."""
+    return sorted(directory.glob("*.fenced-*.log"))
+
+
 def read_unshipped(path: Path) -> LogObject:
     """Raises Corrupt."""
     with local_errors(path):

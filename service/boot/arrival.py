@@ -27,7 +27,7 @@ from service.engine.opening import inspect, make_empty, mark_whole
 from service.engine.options import Options
 from service.logs import event, logger
 from snapshots.claim import Author, claim, fence, fence_lineage, manifest_or_fenced
-from snapshots.errors import Refused, Unreachable
+from snapshots.errors import Refused, Rotten, Unreachable
 from snapshots.failpoints import reach
 from snapshots.fetch import Progress, fetch
 from snapshots.files import sync_directory
@@ -248,11 +248,24 @@ class Arrival:
         if engine.sequence == 0:
             first = manifest_or_fenced(self.prefix, _without_base(owner, newest, engine.facts()))
         else:
-            folder = self._directory / EXPORT
-            first = publish(self.prefix, self._source(), folder, newest, owner, lambda: end, lambda _: None).manifest
+            first = self._first_checkpoint(newest, owner, end)
         reach("init.manifest")
         mark = fence(self.prefix, self._live, msgspec.structs.replace(mark, epoch=epoch), self._source(), now_us())
         return Owned(mark, first, author)
+
+    def _first_checkpoint(self, newest: Manifest | None, owner: Owner, end: Place) -> Manifest:
+        """A sealed file that rotted here is made again at once: a start that ended would find it again at each new try."""
+        mended: set[str] = set()
+        while True:
+            try:
+                return publish(self.prefix, self._source(), self._directory / EXPORT, newest, owner, lambda: end, lambda _: None).manifest
+            except Rotten as error:
+                if error.path.name in mended:
+                    raise
+                logger.warning("%s: it is made again", error)
+                mended.add(error.path.name)
+                self._opened().doubt(error.path.name)
+                self._opened().upkeep_step()
 
     def _new_lineage(self, mark: Mark | None, end: Place, author: Author) -> Mark:
         """A copy that was never published keeps the lineage that it got when it was made."""

@@ -12,12 +12,14 @@ from service.api.schema_snapshots import SnapshotBase, SnapshotCheck, SnapshotDr
 from service.boot.arrival import Arrival
 from service.boot.chores import Chores, Done
 from service.boot.drill import Drilled
+from service.boot.ended import Failure
 from service.boot.jobs import Jobs
 from service.boot.keeper import Keeper
 from service.engine.engine import Engine
 from service.settings import Settings
 from snapshots.manifest import Manifest
 from snapshots.ship import OBJECT_BYTES
+from snapshots.unshipped import unshipped_files
 
 DIRECTORY, S3 = "directory", "s3"
 SAME_DISK = (
@@ -75,11 +77,22 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     orphan_objects: int | None = None
     lmdb_stale_readers: int | None = None
     disk_free_bytes: int | None = None
+    unshipped_files: int | None = None
+    last_failure_timestamp_seconds: dict[str, float] | None = None
+    failed_starts: dict[str, int] | None = None
 
 
-def figures(directory: Path, engine: Engine | None, arrival: Arrival | None, running: Running | None, unsafe: str) -> Figures:
+def figures(
+    directory: Path, engine: Engine | None, arrival: Arrival | None, running: Running | None, unsafe: str, failure: Failure | None
+) -> Figures:
     """All that is known now."""
-    found = Figures(disk_free_bytes=free_bytes(directory), lmdb_stale_readers=engine.stale_readers if engine is not None else None)
+    found = Figures(
+        disk_free_bytes=free_bytes(directory),
+        lmdb_stale_readers=engine.stale_readers if engine is not None else None,
+        unshipped_files=len(unshipped_files(directory)),
+        last_failure_timestamp_seconds={str(failure.code): failure.at} if failure is not None else None,
+        failed_starts={failure.before: failure.starts} if failure is not None else None,
+    )
     if arrival is not None:
         restored = arrival.restored
         found = msgspec.structs.replace(

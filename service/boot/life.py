@@ -21,6 +21,7 @@ from service.api.errors import NotReady
 from service.api.schema_snapshots import SnapshotStatus
 from service.boot.arrival import Arrival, Owned
 from service.boot.chores import Chores, Schedule
+from service.boot.ended import Failures
 from service.boot.figures import Running, background, figures, status
 from service.boot.front import Front
 from service.boot.jobs import Job, Jobs
@@ -87,6 +88,7 @@ class Boot:
         self._observer = ReadLane(1, settings.read_queue)
         """A thread of its own for /metrics: it answers when all searching threads are busy."""
         self._lock: DirectoryLock | None = None
+        self._failures: Failures | None = None
         self._engine: Engine | None = None
         self._shedding = Shedding(settings.directory, settings.disk_free_min_bytes, settings.memory_max_bytes)
         self._writes: WriteLane | None = None
@@ -246,6 +248,7 @@ class Boot:
         refuse_foreign(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self._lock = DirectoryLock(directory)
+        self._failures = Failures(directory)
         owned = self._arrive(directory, self._lock)
         if self._engine is None:
             raise AssertionError("an arrival ends with an engine")
@@ -255,6 +258,7 @@ class Boot:
         if owned is not None:
             self._keep(owned)
         self._set_state(State("ready", self._read_only, serves=True))
+        self._failures.end_row()
         if self._read_only:
             self._claim_later()
 
@@ -371,6 +375,10 @@ class Boot:
         event(logging.DEBUG, "commit", requests=requests, ms=round(seconds * 1000, 3))
 
     def _fail(self, end: End) -> None:
+        """The note comes first: whoever waits for the state ends the process. None when the disk failed, under which a write may hang."""
+        before, failures = self._state, self._failures
+        if failures is not None and before.name != "failed" and end.code != EXIT_FATAL:
+            failures.note(end.code, before.name, end.reason, served=before.serves)
         self._set_state(State("failed", end.reason, serves=False), end)
         self._on_end(end)
 
@@ -394,7 +402,9 @@ class Boot:
         return status(self._settings, self._running, self._read_only, self.unsafe_store)
 
     def _snapshot_figures(self) -> dict[str, object]:
-        return msgspec.structs.asdict(figures(self._settings.directory, self._engine, self._arrival, self._running, self.unsafe_store))
+        last = self._failures.last if self._failures is not None else None
+        found = figures(self._settings.directory, self._engine, self._arrival, self._running, self.unsafe_store, last)
+        return msgspec.structs.asdict(found)
 
     def _background_queue(self) -> dict[str, int]:
         return {} if self._engine is None or not self._state.serves else background(self._engine, self._running)

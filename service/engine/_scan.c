@@ -7,8 +7,8 @@
    `columns` has the shape (words, capacity): word i of every row is columns[i]. None stands for no hits.
    Work goes in groups of 64 rows. A variant answers one question as fast as it can: which is the next group with a hit?
    Nearly all groups have none, so distances are only written down for the groups that do.
-   A range scan is cut into tasks, which the calling thread and others that live as long as the call take one after the other: none waits
-   for a share that another was given and has no processor for. */
+   A range scan is cut into tasks, which the calling thread and helpers take one after the other: nobody waits for a share that another
+   was given and has no processor for. */
 
 #define PY_SSIZE_T_CLEAN
 #ifndef Py_LIMITED_API
@@ -31,8 +31,8 @@
 #define SMALL_HITS 256        /* collected on the stack; more are collected on the heap */
 #define GIL_WORDS_MIN 16384   /* a shorter scan (about 2 µs) costs less than getting the GIL back from a busy thread */
 #define TASK_WORDS 1000000    /* compared words, about 80 µs */
-#define THREAD_WORDS 3000000  /* that are worth a thread, which takes 50 µs to begin */
-#define THREADS_MAX 64
+#define THREAD_WORDS 3000000  /* compared words that are worth waking a helper, which takes up to 50 µs */
+#define HELPERS_MAX 63
 #define STACK_BYTES 262144
 
 #define INLINE static inline __attribute__((always_inline))
@@ -457,7 +457,7 @@ typedef struct {
     Hits hits;
 } Task;
 
-typedef struct {
+typedef struct Job {
     Find *find;
     const uint64_t *queries;
     const uint32_t *radii;
@@ -466,46 +466,105 @@ typedef struct {
     size_t length;
     atomic_size_t next;
     atomic_int failed;
+    size_t seats, helping; /* helpers that are wanted, and those at work; both under the lock */
+    struct Job *later;     /* in the queue of those with seats */
 } Job;
 
-static void *work(void *argument)
+static void work(Job *job)
 {
-    Job *job = argument;
     for (size_t at = atomic_fetch_add(&job->next, 1); at < job->length; at = atomic_fetch_add(&job->next, 1)) {
         Task *task = &job->tasks[at];
         if (collect_all(&task->hits, job->find, task->scan, task->start, task->end, job->queries, job->radii, job->rows) < 0)
             atomic_store(&job->failed, 1);
     }
+}
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t wanted = PTHREAD_COND_INITIALIZER, left = PTHREAD_COND_INITIALIZER;
+static Job *queue;
+static size_t helpers, idle;
+
+static void leave_queue(const Job *job)
+{
+    for (Job **at = &queue; *at != NULL; at = &(*at)->later)
+        if (*at == job) {
+            *at = job->later;
+            return;
+        }
+}
+
+static void *help(void *unused)
+{
+    (void)unused;
+    pthread_mutex_lock(&lock);
+    for (;;) {
+        while (queue == NULL) {
+            idle++;
+            pthread_cond_wait(&wanted, &lock);
+            idle--;
+        }
+        Job *job = queue;
+        job->helping++;
+        if (--job->seats == 0)
+            leave_queue(job);
+        pthread_mutex_unlock(&lock);
+        work(job);
+        pthread_mutex_lock(&lock);
+        if (--job->helping == 0)
+            pthread_cond_broadcast(&left);
+    }
     return NULL;
 }
 
-/* Signals stay with the threads of Python. */
-static int begin_thread(pthread_t *thread, Job *job)
+/* They stay until the process ends, and touch no Python object; signals are for the others. Fewer than asked for will do. */
+static void hire(size_t enough)
 {
     pthread_attr_t attributes;
+    pthread_t thread;
     sigset_t all, before;
-    if (pthread_attr_init(&attributes) != 0)
-        return -1;
+    if (helpers >= enough || pthread_attr_init(&attributes) != 0)
+        return;
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int status = pthread_create(thread, &attributes, work, job);
+    while (helpers < enough && pthread_create(&thread, &attributes, help, NULL) == 0)
+        helpers++;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
-    return status;
 }
 
-/* A thread that cannot be had is done without. */
-static int run_job(Job *job, size_t threads)
+static int run_job(Job *job, size_t seats)
 {
-    pthread_t others[THREADS_MAX];
-    size_t begun = 0;
-    while (begun + 1 < threads && begin_thread(&others[begun], job) == 0)
-        begun++;
+    if (seats > 0) {
+        pthread_mutex_lock(&lock);
+        hire(seats);
+        job->seats = seats;
+        job->later = queue;
+        queue = job;
+        for (size_t i = 0; i < seats && i < idle; i++)
+            pthread_cond_signal(&wanted);
+        pthread_mutex_unlock(&lock);
+    }
     work(job);
-    while (begun > 0)
-        pthread_join(others[--begun], NULL);
+    if (seats > 0) {
+        pthread_mutex_lock(&lock);
+        leave_queue(job);
+        while (job->helping > 0)
+            pthread_cond_wait(&left, &lock);
+        pthread_mutex_unlock(&lock);
+    }
     return atomic_load(&job->failed) ? -1 : 0;
+}
+
+/* Of a process that forks, the child has no helpers. */
+static void forget_helpers(void)
+{
+    pthread_mutex_init(&lock, NULL);
+    pthread_cond_init(&wanted, NULL);
+    pthread_cond_init(&left, NULL);
+    queue = NULL;
+    helpers = idle = 0;
 }
 
 /* The radius shrinks to the distance at which `limit` rows are already known; what is farther is dropped when space is short. */
@@ -771,9 +830,10 @@ static PyObject *run_parts(Job *job, Part *parts, Py_ssize_t length, int words, 
     job->find = active->find;
     if (plan(job, parts, length, words) < 0)
         return PyErr_NoMemory();
-    const size_t useful = compared / THREAD_WORDS;
+    size_t useful = compared / THREAD_WORDS;
+    useful = useful < threads ? useful : threads;
     PyThreadState *thread = compared >= GIL_WORDS_MIN ? PyEval_SaveThread() : NULL;
-    int status = run_job(job, useful < threads ? useful : threads);
+    int status = run_job(job, useful > 0 ? useful - 1 : 0);
     if (thread != NULL)
         PyEval_RestoreThread(thread);
     PyObject *result = status < 0 ? PyErr_NoMemory() : pack_parts(parts, length, job->rows);
@@ -822,7 +882,7 @@ static PyObject *range_scan(PyObject *Py_UNUSED(module), PyObject *const *argume
     Part *parts = calloc((size_t)length + 1, sizeof(Part));
     if (parts == NULL)
         return PyErr_NoMemory();
-    PyObject *result = scan_all(arguments[0], parts, length, arguments[1], arguments[2], threads > THREADS_MAX ? THREADS_MAX : (size_t)threads);
+    PyObject *result = scan_all(arguments[0], parts, length, arguments[1], arguments[2], threads > HELPERS_MAX ? HELPERS_MAX + 1 : (size_t)threads);
     free(parts);
     return result;
 }
@@ -913,6 +973,9 @@ static PyModuleDef definition = {
 
 PyMODINIT_FUNC PyInit__scan(void)
 {
+    static int known; /* an import may come again */
     detect_variants();
+    if (!known)
+        known = pthread_atfork(NULL, NULL, forget_helpers) == 0;
     return PyModuleDef_Init(&definition);
 }

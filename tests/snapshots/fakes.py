@@ -251,9 +251,19 @@ class FakeClock(Clock):
         self._time_s = 0.0
         self._waiting: threading.Condition | None = None
         self._stands = threading.Event()
+        super().__init__()
 
     def now_s(self) -> float:
         return self._time_s
+
+    def wall_s(self) -> float:
+        return self._time_s
+
+    def watch(self, woke: Callable[[float], None]) -> None:
+        self._woke = woke
+
+    def beat(self) -> None:
+        """Time that passes here is no sign: see `freeze`."""
 
     def wait(self, changed: threading.Condition, seconds: float) -> None:
         if self._time_s + seconds <= self.end_s:
@@ -268,6 +278,13 @@ class FakeClock(Clock):
     def advance(self, seconds: float) -> None:
         """A jump."""
         self._time_s += seconds
+        self.let_pass(0.0)
+
+    def freeze(self, seconds: float) -> None:
+        """The process stands still so long, and goes on."""
+        self._time_s += seconds
+        self._awake_since_s = self._time_s
+        self._woke(seconds)
         self.let_pass(0.0)
 
     def let_pass(self, seconds: float) -> None:
