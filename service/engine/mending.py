@@ -51,11 +51,17 @@ class Mending:
                     )
                     self._rebuild(name, column, segment)
                     return
-                for graph in segment.graphs:
+                for graph in self._named(name, segment):
                     if graph.name == file and not check(self._parts.directory / file, graph):
                         self._parts.report("graph file is missing or damaged, building it again", {"file": file})
                         self._drop(name, column, segment.token, graph)
                         return
+
+    def _named(self, name: ColumnName, segment: Segment) -> tuple[GraphFile, ...]:
+        """Also those that no search uses yet, because they were not compared with their digests since the start."""
+        with self._parts.store.read() as txn:
+            stored = txn.get(column_key(*name) + segment.token, db=self._parts.store.segments)
+        return () if stored is None else segment_rows.decode(stored).graphs
 
     def _is_whole(self, name: ColumnName, segment: Segment, path: Path) -> bool:
         with self._parts.store.read() as txn:
@@ -82,13 +88,17 @@ class Mending:
             now = next((segment for segment in column.segments if segment.token == token), None)
             if now is None or self._parts.columns.dropped(name[0]):
                 return
-            kept = tuple(each for each in now.graphs if each != graph)
             with self._parts.change() as txn:
                 stored = txn.get(column_key(*name) + token, db=self._parts.store.segments)
                 if stored is None:
                     raise AssertionError("a segment of a column has a row")
-                self._parts.put_segment(txn, name, token, msgspec.structs.replace(segment_rows.decode(stored), graphs=kept))
-            column.set_graphs(token, kept)
+                row = segment_rows.decode(stored)
+                self._parts.put_segment(txn, name, token, msgspec.structs.replace(row, graphs=_without(graph, row.graphs)))
+            column.set_graphs(token, _without(graph, now.graphs))
         self._parts.tiers.forget((graph,))
         (self._parts.directory / graph.name).unlink(missing_ok=True)
         self._parts.tally.graphs_discarded += 1
+
+
+def _without(graph: GraphFile, graphs: tuple[GraphFile, ...]) -> tuple[GraphFile, ...]:
+    return tuple(each for each in graphs if each != graph)
