@@ -127,7 +127,8 @@ class Keeper:
             self._prefix.update_hint(self._newest, self.shipper.mark.log.number, time.time_ns() // 1000)
 
     def commit(self, requests: Sequence[Request]) -> list[Answer | EngineError]:
-        """Raises Fenced before anything is written when somebody else owns the prefix."""
+        """Raises before anything is written: Fenced when somebody else owns the prefix, Unreachable when this process stood still and
+        nobody knows."""
         with self._committing:
             if self._lost is not None:
                 raise self._lost

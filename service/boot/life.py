@@ -338,6 +338,8 @@ class Boot:
             return self._engine.commit(requests)
         try:
             return self._keeper.commit(requests)
+        except Unreachable as error:  # the lane goes on: it may own the data still
+            return [Busy(f"{error}; nothing was written, send the request again later")] * len(requests)
         except SnapshotError as error:
             raise Busy(f"this process does not own the data any more, nothing was written: {error}") from error
 

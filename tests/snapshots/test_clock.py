@@ -1,0 +1,92 @@
+"""Signs of life: a process that stood still knows it before it does anything else."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from snapshots import clock
+from snapshots.clock import BEAT_S, STILL_S, Clock
+
+NEVER = float("-inf")
+
+
+class SetClock(Clock):
+    """Shows what the test sets."""
+
+    def __init__(self) -> None:
+        self.now, self.wall = 1000.0, 50_000.0
+        super().__init__()
+        self.woken: list[float] = []
+        self._woke = self.woken.append
+
+    def now_s(self) -> float:
+        return self.now
+
+    def wall_s(self) -> float:
+        return self.wall
+
+    def pass_by(self, seconds: float, *, wall: float | None = None) -> None:
+        self.now += seconds
+        self.wall += seconds if wall is None else wall
+
+
+def test_a_process_that_goes_on() -> None:
+    """Gives signs often enough, also when each is late."""
+    found = SetClock()
+    for _ in range(100):
+        found.pass_by(STILL_S - 0.01)
+        found.beat()
+    assert (found.awake_since_s, found.woken) == (NEVER, [])
+    assert BEAT_S < STILL_S / 2
+
+
+def test_a_process_that_stood_still() -> None:
+    """Is awake since the first sign after it, whoever gives that; told once."""
+    found = SetClock()
+    found.pass_by(STILL_S + 1)
+    found.beat()
+    assert (found.awake_since_s, found.woken) == (found.now, [STILL_S + 1])
+    awake = found.now
+    found.pass_by(1)
+    found.beat()
+    assert (found.awake_since_s, len(found.woken)) == (awake, 1)
+
+
+@pytest.mark.parametrize("seconds", [3600.0, -3600.0])
+def test_a_pause_that_only_the_time_of_day_shows(seconds: float) -> None:
+    """A machine that was saved and loaded again: its own clock went on where it was."""
+    found = SetClock()
+    found.pass_by(0.1, wall=seconds)
+    found.beat()
+    assert found.awake_since_s == found.now
+    assert found.woken == [pytest.approx(3600.0, abs=0.2)]
+
+
+def test_a_time_of_day_that_is_set_right_a_little() -> None:
+    found = SetClock()
+    for _ in range(100):
+        found.pass_by(1, wall=1.5)
+        found.beat()
+    assert found.woken == []
+
+
+def test_the_real_one_beats_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until its end."""
+    monkeypatch.setattr(clock, "BEAT_S", 0.001)
+    beaten, found = threading.Semaphore(0), Clock()
+    beat = found.beat
+
+    def counted() -> None:
+        beat()
+        beaten.release()
+
+    monkeypatch.setattr(found, "beat", counted)
+    found.watch(lambda seconds: pytest.fail(f"it never stood still, but {seconds}"))
+    (thread,) = (each for each in threading.enumerate() if each.name == "pulse")
+    for _ in range(3):
+        assert beaten.acquire(timeout=10)
+    found.end()
+    thread.join(10)
+    assert not thread.is_alive()
