@@ -1,13 +1,14 @@
 /* The compiled scan kernel of the exact tier: Hamming distances between queries and columns of 64-bit words.
 
-   range_scan([(columns, count), ...], queries, radii, threads) -> [None | bytes, ...]: n queries (int64), n rows (int64), n distances (uint16)
+   range_scan(columns, count, queries, radii) -> None | bytes: n queries (int64), n rows (int64), n distances (uint16)
+   body_scan([(columns, count), ...], queries, radii, threads) -> None | bytes: n bodies (words, big-endian), n queries (int64), n distances
    top_scan(columns, count, query, limit) -> None | bytes: n rows (int64), n distances (uint16)
    variants() -> names of what this processor can run, best first; variant() -> the active one; select(name)
 
    `columns` has the shape (words, capacity): word i of every row is columns[i]. None stands for no hits.
    Work goes in groups of 64 rows. A variant answers one question as fast as it can: which is the next group with a hit?
    Nearly all groups have none, so distances are only written down for the groups that do.
-   A range scan is cut into tasks, which the calling thread and helpers take one after the other: nobody waits for a share that another
+   A scan for bodies is cut into tasks, which the calling thread and helpers take one after the other: nobody waits for a share that another
    was given and has no processor for. */
 
 #define PY_SSIZE_T_CLEAN
@@ -716,45 +717,76 @@ static int check_arguments(Py_ssize_t given, Py_ssize_t taken, const char *name)
 /* ---- results ---- */
 
 /* First place of each key in the order by (key, place in hits), which is the order by (key, row). */
-static size_t *places(const Task *tasks, size_t count, size_t keys, int by_query)
+static size_t *places(const Hits *hits, size_t keys, int by_query)
 {
     size_t *place = calloc(keys + 1, sizeof(size_t));
     if (place == NULL)
         return (size_t *)PyErr_NoMemory();
-    for (size_t at = 0; at < count; at++)
-        for (size_t i = 0; i < tasks[at].hits.length; i++)
-            place[(by_query ? tasks[at].hits.items[i].query : tasks[at].hits.items[i].distance) + 1]++;
+    for (size_t i = 0; i < hits->length; i++)
+        place[(by_query ? hits->items[i].query : hits->items[i].distance) + 1]++;
     for (size_t key = 0; key < keys; key++)
         place[key + 1] += place[key];
     return place;
 }
 
-static PyObject *pack(const Task *tasks, size_t count, size_t keys, int by_query)
+static PyObject *pack(const Hits *hits, size_t keys, int by_query)
 {
-    size_t length = 0, item = by_query ? 18 : 10;
-    for (size_t at = 0; at < count; at++)
-        length += tasks[at].hits.length;
+    const size_t length = hits->length, item = by_query ? 18 : 10;
     if (length == 0)
         return Py_NewRef(Py_None);
     if (length > (size_t)PY_SSIZE_T_MAX / item)
         return PyErr_NoMemory();
-    size_t *place = places(tasks, count, keys, by_query);
+    size_t *place = places(hits, keys, by_query);
     PyObject *bytes = place == NULL ? NULL : PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(length * item));
     if (bytes != NULL) {
         int64_t *queries = (int64_t *)PyBytes_AsString(bytes);
         int64_t *rows = by_query ? queries + length : queries;
         uint16_t *distances = (uint16_t *)(rows + length);
-        for (size_t task = 0; task < count; task++)
-            for (size_t i = 0; i < tasks[task].hits.length; i++) {
-                const Hit *hit = &tasks[task].hits.items[i];
-                size_t at = place[by_query ? hit->query : hit->distance]++;
-                if (by_query)
-                    queries[at] = hit->query;
-                rows[at] = hit->row;
-                distances[at] = (uint16_t)hit->distance;
-            }
+        for (size_t i = 0; i < length; i++) {
+            const Hit *hit = &hits->items[i];
+            size_t at = place[by_query ? hit->query : hit->distance]++;
+            if (by_query)
+                queries[at] = hit->query;
+            rows[at] = hit->row;
+            distances[at] = (uint16_t)hit->distance;
+        }
     }
     free(place);
+    return bytes;
+}
+
+static uint64_t big_endian(uint64_t word)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return __builtin_bswap64(word);
+#else
+    return word;
+#endif
+}
+
+static PyObject *pack_bodies(const Job *job, size_t words)
+{
+    const size_t item = words * 8 + 10;
+    size_t length = 0;
+    for (size_t at = 0; at < job->length; at++)
+        length += job->tasks[at].hits.length;
+    if (length == 0)
+        return Py_NewRef(Py_None);
+    if (length > (size_t)PY_SSIZE_T_MAX / item)
+        return PyErr_NoMemory();
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(length * item));
+    if (bytes == NULL)
+        return NULL;
+    uint64_t *bodies = (uint64_t *)PyBytes_AsString(bytes);
+    int64_t *queries = (int64_t *)(bodies + length * words);
+    uint16_t *distances = (uint16_t *)(queries + length);
+    for (const Task *task = job->tasks; task < job->tasks + job->length; task++)
+        for (const Hit *hit = task->hits.items; hit < task->hits.items + task->hits.length; hit++) {
+            for (size_t word = 0; word < words; word++)
+                *bodies++ = big_endian(task->scan->columns[word * task->scan->stride + hit->row]);
+            *queries++ = hit->query;
+            *distances++ = (uint16_t)hit->distance;
+        }
     return bytes;
 }
 
@@ -763,8 +795,6 @@ static PyObject *pack(const Task *tasks, size_t count, size_t keys, int by_query
 typedef struct {
     Py_buffer view;
     Scan scan;
-    Task *tasks;
-    size_t length;
 } Part;
 
 /* Up to `length` parts, opened; how many they are in `opened`, which the caller releases whatever is returned. */
@@ -784,19 +814,18 @@ static int open_parts(PyObject *given, Part *parts, Py_ssize_t length, Py_ssize_
     return 0;
 }
 
-/* Cuts the parts into tasks of whole groups of rows; frees nothing. */
-static int plan(Job *job, Part *parts, Py_ssize_t length, int words)
+/* Cuts the parts into tasks of whole groups of rows. */
+static int plan(Job *job, const Part *parts, Py_ssize_t length, int words)
 {
     const size_t compared = (size_t)words * (job->rows ? job->rows : 1);
     const size_t rows_max = (TASK_WORDS / compared / GROUP + 1) * GROUP;
     for (Py_ssize_t i = 0; i < length; i++)
-        job->length += parts[i].length = (parts[i].scan.count + rows_max - 1) / rows_max;
+        job->length += (parts[i].scan.count + rows_max - 1) / rows_max;
     if ((job->tasks = malloc((job->length + 1) * sizeof(Task))) == NULL)
         return -1;
     Task *task = job->tasks;
     for (Py_ssize_t i = 0; i < length; i++) {
         const Scan *scan = &parts[i].scan;
-        parts[i].tasks = task;
         for (size_t start = 0; start < scan->count; start += rows_max, task++) {
             task->scan = scan;
             task->start = start;
@@ -805,17 +834,6 @@ static int plan(Job *job, Part *parts, Py_ssize_t length, int words)
         }
     }
     return 0;
-}
-
-static PyObject *pack_parts(const Part *parts, Py_ssize_t length, size_t keys)
-{
-    PyObject *packed = PyList_New(length);
-    for (Py_ssize_t i = 0; packed != NULL && i < length; i++) {
-        PyObject *bytes = pack(parts[i].tasks, parts[i].length, keys, 1);
-        if (bytes == NULL || PyList_SetItem(packed, i, bytes) < 0)
-            Py_CLEAR(packed);
-    }
-    return packed;
 }
 
 /* All parts in one job, so that the GIL is given away and taken back once: among busy threads getting it back is what costs. */
@@ -836,27 +854,28 @@ static PyObject *run_parts(Job *job, Part *parts, Py_ssize_t length, int words, 
     int status = run_job(job, useful > 0 ? useful - 1 : 0);
     if (thread != NULL)
         PyEval_RestoreThread(thread);
-    PyObject *result = status < 0 ? PyErr_NoMemory() : pack_parts(parts, length, job->rows);
+    PyObject *result = status < 0 ? PyErr_NoMemory() : pack_bodies(job, (size_t)words);
     for (size_t at = 0; at < job->length; at++)
         hits_close(&job->tasks[at].hits);
     free(job->tasks);
     return result;
 }
 
+/* Bodies are whole rows: the queries have as many words as the columns of every part. */
 static PyObject *scan_all(PyObject *given, Part *parts, Py_ssize_t length, PyObject *asked, PyObject *radius, size_t threads)
 {
     PyObject *result = NULL;
-    Py_ssize_t opened, words_max = WORDS_MAX;
+    Py_ssize_t opened;
     uint64_t *queries = NULL;
     uint32_t *radii = NULL;
     size_t rows = 0;
-    int words = 0;
-    if (open_parts(given, parts, length, &opened) == 0) {
-        for (Py_ssize_t i = 0; i < length; i++)
-            words_max = parts[i].view.shape[0] < words_max ? parts[i].view.shape[0] : words_max;
-        queries = copy_queries(asked, 2, words_max, &words, &rows);
-    }
-    if (queries != NULL && (radii = copy_radii(radius, words, rows)) != NULL) {
+    int words = 0, whole = 1;
+    if (open_parts(given, parts, length, &opened) == 0)
+        queries = copy_queries(asked, 2, WORDS_MAX, &words, &rows);
+    for (Py_ssize_t i = 0; queries != NULL && i < length && whole; i++)
+        if (!(whole = parts[i].view.shape[0] == words))
+            PyErr_Format(PyExc_ValueError, "queries do not fit columns query_words=%d column_words=%zd", words, parts[i].view.shape[0]);
+    if (queries != NULL && whole && (radii = copy_radii(radius, words, rows)) != NULL) {
         Job job = {.queries = queries, .radii = radii, .rows = rows};
         result = run_parts(&job, parts, length, words, threads);
     }
@@ -867,9 +886,9 @@ static PyObject *scan_all(PyObject *given, Part *parts, Py_ssize_t length, PyObj
     return result;
 }
 
-static PyObject *range_scan(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t given)
+static PyObject *body_scan(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t given)
 {
-    if (check_arguments(given, 4, "range_scan") < 0)
+    if (check_arguments(given, 4, "body_scan") < 0)
         return NULL;
     Py_ssize_t length = PySequence_Size(arguments[0]);
     if (length < 0)
@@ -882,8 +901,40 @@ static PyObject *range_scan(PyObject *Py_UNUSED(module), PyObject *const *argume
     Part *parts = calloc((size_t)length + 1, sizeof(Part));
     if (parts == NULL)
         return PyErr_NoMemory();
-    PyObject *result = scan_all(arguments[0], parts, length, arguments[1], arguments[2], threads > HELPERS_MAX ? HELPERS_MAX + 1 : (size_t)threads);
+    size_t most = threads > HELPERS_MAX ? HELPERS_MAX + 1 : (size_t)threads;
+    PyObject *result = scan_all(arguments[0], parts, length, arguments[1], arguments[2], most);
     free(parts);
+    return result;
+}
+
+static PyObject *range_scan(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t given)
+{
+    Py_buffer view;
+    Scan scan;
+    size_t length = 0;
+    if (check_arguments(given, 4, "range_scan") < 0)
+        return NULL;
+    if (open_columns(arguments[0], arguments[1], &view, &scan) < 0)
+        return NULL;
+    PyObject *result = NULL;
+    uint32_t *radii = NULL;
+    uint64_t *queries = copy_queries(arguments[2], 2, view.shape[0], &scan.words, &length);
+    if (queries != NULL && (radii = copy_radii(arguments[3], scan.words, length)) != NULL) {
+        Hits hits;
+        hits_open(&hits);
+        Find *find = active->find;
+        scan.ahead = length < FETCHERS_MIN;
+        int long_enough = scan.count * (size_t)scan.words * length >= GIL_WORDS_MIN;
+        PyThreadState *thread = long_enough ? PyEval_SaveThread() : NULL;
+        int status = collect_all(&hits, find, &scan, 0, scan.count, queries, radii, length);
+        if (thread != NULL)
+            PyEval_RestoreThread(thread);
+        result = status < 0 ? PyErr_NoMemory() : pack(&hits, length, 1);
+        hits_close(&hits);
+    }
+    free(radii);
+    free(queries);
+    PyBuffer_Release(&view);
     return result;
 }
 
@@ -904,17 +955,17 @@ static PyObject *top_scan(PyObject *Py_UNUSED(module), PyObject *const *argument
     PyObject *result = NULL;
     uint64_t *query = copy_queries(arguments[2], 1, view.shape[0], &scan.words, &length);
     if (query != NULL) {
-        Task task;
-        hits_open(&task.hits);
+        Hits hits;
+        hits_open(&hits);
         Find *find = active->find;
         scan.ahead = 1;
         int long_enough = scan.count * (size_t)scan.words >= GIL_WORDS_MIN;
         PyThreadState *thread = long_enough ? PyEval_SaveThread() : NULL;
-        int status = collect_top(&task.hits, find, &scan, query, (size_t)limit);
+        int status = collect_top(&hits, find, &scan, query, (size_t)limit);
         if (thread != NULL)
             PyEval_RestoreThread(thread);
-        result = status < 0 ? PyErr_NoMemory() : pack(&task, 1, (size_t)scan.words * 64 + 1, 0);
-        hits_close(&task.hits);
+        result = status < 0 ? PyErr_NoMemory() : pack(&hits, (size_t)scan.words * 64 + 1, 0);
+        hits_close(&hits);
     }
     free(query);
     PyBuffer_Release(&view);
@@ -953,7 +1004,8 @@ static PyObject *select_variant(PyObject *Py_UNUSED(module), PyObject *name)
 #define FASTCALL(function) ((PyCFunction)(void (*)(void))(function))
 
 static PyMethodDef methods[] = {
-    {"range_scan", FASTCALL(range_scan), METH_FASTCALL, "range_scan([(columns, count), ...], queries, radii, threads) -> [None | bytes, ...]"},
+    {"range_scan", FASTCALL(range_scan), METH_FASTCALL, "range_scan(columns, count, queries, radii) -> None | bytes"},
+    {"body_scan", FASTCALL(body_scan), METH_FASTCALL, "body_scan([(columns, count), ...], queries, radii, threads) -> None | bytes"},
     {"top_scan", FASTCALL(top_scan), METH_FASTCALL, "top_scan(columns, count, query, limit) -> None | bytes"},
     {"variants", list_variants, METH_NOARGS, "variants() -> names of what this processor can run, best first"},
     {"variant", active_variant, METH_NOARGS, "variant() -> name of the active variant"},

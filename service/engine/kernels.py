@@ -1,10 +1,10 @@
 """The scans of the exact tier: all rows of a block or segment within a Hamming distance of a query, or the nearest ones.
 
-Two kernels stand behind `range_scan`, `range_scans` (many blocks at once) and `top_scan` and answer alike: the C extension `_scan`, where
-it was built, and numpy.
+Two kernels stand behind `range_scan`, `body_scan` (whole rows of many blocks at once) and `top_scan` and answer alike: the C extension
+`_scan`, where it was built, and numpy.
 Rows are stored word by word: word `i` of every row is `columns[i]`. A query of fewer words is compared with the first words of each
 row. Columns come from memory once for all queries of a call: a block of rows meets every query before the next block is read.
-`range_scans` may be given `threads`; small work stays on the caller's.
+Of the `threads` that `body_scan` may use, small work takes one.
 """
 
 from __future__ import annotations
@@ -41,6 +41,14 @@ class Hits(NamedTuple):
     distance: Distances
 
 
+class Bodies(NamedTuple):
+    """Pairs of a query and a row, which is given by its body. The arrays may be read-only."""
+
+    body: NDArray[np.void]
+    query: NDArray[np.int64]
+    distance: Distances
+
+
 class Nearest(NamedTuple):
     """Rows ordered by distance, then row. The arrays may be read-only."""
 
@@ -55,14 +63,7 @@ NO_NEAREST = Nearest(NO_ROWS, NO_DISTANCES)
 
 
 def compiled_range_scan(columns: Words, count: int, queries: Words, radii: Sequence[int] | int) -> Hits:
-    return _unpacked(_scan.range_scan(((columns, count),), queries, radii, 1)[0])
-
-
-def compiled_range_scans(parts: Sequence[Part], queries: Words, radii: Sequence[int] | int, threads: int = 1) -> list[Hits]:
-    return [_unpacked(packed) for packed in _scan.range_scan(parts, queries, radii, threads)]
-
-
-def _unpacked(packed: bytes | None) -> Hits:
+    packed = _scan.range_scan(columns, count, queries, radii)
     if packed is None:
         return NO_HITS
     length = len(packed) // 18
@@ -70,6 +71,17 @@ def _unpacked(packed: bytes | None) -> Hits:
         np.frombuffer(packed, np.int64, length),
         np.frombuffer(packed, np.int64, length, 8 * length),
         np.frombuffer(packed, np.uint16, length, 16 * length),
+    )
+
+
+def compiled_body_scan(parts: Sequence[Part], queries: Words, radii: Sequence[int] | int, threads: int) -> Bodies:
+    size = queries.shape[-1] * WORD_BITS // 8
+    packed = _scan.body_scan(parts, queries, radii, threads) or b""
+    length = len(packed) // (size + 10)
+    return Bodies(
+        np.frombuffer(packed, f"V{size}", length),
+        np.frombuffer(packed, np.int64, length, size * length),
+        np.frombuffer(packed, np.uint16, length, (size + 8) * length),
     )
 
 
@@ -99,9 +111,17 @@ def numpy_range_scan(columns: Words, count: int, queries: Words, radii: Sequence
     return Hits(numbers[order], rows[order], near[order])
 
 
-def numpy_range_scans(parts: Sequence[Part], queries: Words, radii: Sequence[int] | int, threads: int = 1) -> list[Hits]:
+def numpy_body_scan(parts: Sequence[Part], queries: Words, radii: Sequence[int] | int, _threads: int) -> Bodies:
     """On one thread, whatever is allowed."""
-    return [numpy_range_scan(columns, count, queries, radii) for columns, count in parts]
+    kind = f"V{queries.shape[-1] * WORD_BITS // 8}"
+    found = [Bodies(np.empty(0, kind), NO_ROWS, NO_DISTANCES)]
+    for columns, count in parts:
+        if queries.shape[-1] != len(columns):
+            raise ValueError(f"queries do not fit columns query_words={queries.shape[-1]} column_words={len(columns)}")
+        hits = numpy_range_scan(columns, count, queries, radii)
+        rows = columns.T[hits.row].astype(">u8", order="C")
+        found.append(Bodies(rows.view(kind).ravel(), hits.query, hits.distance))
+    return Bodies(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
 
 
 def numpy_top_scan(columns: Words, count: int, query: Words, limit: int) -> Nearest:
@@ -161,6 +181,6 @@ def _checked_radii(radii: Sequence[int] | int, length: int) -> list[int]:
     return limits
 
 
-range_scans = numpy_range_scans if KERNEL == "numpy" else compiled_range_scans
 range_scan = numpy_range_scan if KERNEL == "numpy" else compiled_range_scan
+body_scan = numpy_body_scan if KERNEL == "numpy" else compiled_body_scan
 top_scan = numpy_top_scan if KERNEL == "numpy" else compiled_top_scan

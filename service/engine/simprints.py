@@ -13,13 +13,13 @@ from __future__ import annotations
 import heapq
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from service.engine import kernels, scoring
 from service.engine.chunks import TypeSearch
-from service.engine.columns import WORD_BYTES, ColumnName, Segment, Words, query_words, to_bodies
+from service.engine.columns import ColumnName, Segment, Words, query_words, to_bodies
 from service.engine.errors import Unfit
 from service.engine.group import find_type, record_of
 from service.engine.metadata import public_metadata
@@ -34,14 +34,12 @@ COMPLETED_MIN = 1_000
 """Of a search that was cut, or went through graphs, so many of the best candidates are scored from all that is stored of them."""
 HITS_MAX = 200_000
 """Pairs of a query simprint and a code that one type of a search may hold; what is cut is the least similar."""
-BATCH_HITS = 10_000
 SCANNED_PAIRS_MAX = 8_000_000
 """Rows times query simprints of one call of the kernel: bounds what a threshold of 0 can return at once."""
 
 Near = defaultdict[bytes, dict[int, float]]
 """Stored bodies at or above the threshold, with the similarity to each query simprint by its place in the query."""
 PROCESSORS = len(os.sched_getaffinity(0))
-Scanned = list[tuple[Words, kernels.Hits]]
 
 
 class SimprintSearch:
@@ -116,10 +114,9 @@ class SimprintSearch:
     def _scan(self, parts: list[kernels.Part], queries: Words, radius: int, prefix: bytes, near: Near) -> None:
         """One pass over the columns. The kernel shares much work among the processors, without the interpreter's lock."""
         step = max(1, SCANNED_PAIRS_MAX // len(queries))
-        pieces = [(words[:, start : start + step], min(step, count - start)) for words, count in parts for start in range(0, count, step)]
         held = 0
-        for found in _batches(_scanned(pieces, step, queries, radius)):
-            held += _take(found, near)
+        for some in _calls(_pieces(parts, step), step):
+            held += _take(_nearest(kernels.body_scan(some, queries, radius, PROCESSORS)), near)
             if held > 2 * HITS_MAX:
                 self._bound(near, prefix, HITS_MAX)
                 held = HITS_MAX
@@ -213,21 +210,15 @@ class SimprintSearch:
         return ChunkMatch(index.realm, key, score, matches, public_metadata(record.metadata))
 
 
-def _nearest(hits: kernels.Hits) -> kernels.Hits:
-    """No more pairs than are kept in the end."""
-    if len(hits.row) <= 2 * HITS_MAX:
-        return hits
-    order = np.argsort(hits.distance, kind="stable")[: 2 * HITS_MAX]
-    return kernels.Hits(hits.query[order], hits.row[order], hits.distance[order])
+def _pieces(parts: list[kernels.Part], rows_max: int) -> Iterator[kernels.Part]:
+    for words, count in parts:
+        if count <= rows_max:
+            yield words, count
+        else:
+            yield from ((words[:, start : start + rows_max], min(rows_max, count - start)) for start in range(0, count, rows_max))
 
 
-def _scanned(pieces: list[kernels.Part], rows_max: int, queries: Words, radius: int) -> Iterator[tuple[Words, kernels.Hits]]:
-    for parts in _calls(pieces, rows_max):
-        for (words, _), hits in zip(parts, kernels.range_scans(parts, queries, radius, PROCESSORS), strict=True):
-            yield words, _nearest(hits)
-
-
-def _calls(parts: list[kernels.Part], rows_max: int) -> Iterator[list[kernels.Part]]:
+def _calls(parts: Iterable[kernels.Part], rows_max: int) -> Iterator[list[kernels.Part]]:
     """Parts for one call of the kernel each: no more rows than that, but at least one part."""
     some: list[kernels.Part] = []
     rows = 0
@@ -241,30 +232,20 @@ def _calls(parts: list[kernels.Part], rows_max: int) -> Iterator[list[kernels.Pa
         yield some
 
 
-def _batches(scanned: Iterator[tuple[Words, kernels.Hits]]) -> Iterator[Scanned]:
-    """What scans of many small pieces found, so many together that numpy is worth its call."""
-    batch: Scanned = []
-    held = 0
-    for words, hits in scanned:
-        if len(hits.row):
-            batch.append((words, hits))
-            held += len(hits.row)
-        if held > BATCH_HITS:
-            yield batch
-            batch, held = [], 0
-    if batch:
-        yield batch
+def _nearest(found: kernels.Bodies) -> kernels.Bodies:
+    """No more pairs than are kept in the end."""
+    if len(found.query) <= 2 * HITS_MAX:
+        return found
+    order = np.argsort(found.distance, kind="stable")[: 2 * HITS_MAX]
+    return kernels.Bodies(found.body[order], found.query[order], found.distance[order])
 
 
-def _take(found: Scanned, near: Near) -> int:
-    """Adds what scans found; returns how many pairs that were."""
-    columns = np.concatenate([words[:, hits.row] for words, hits in found], axis=1)
-    places = np.concatenate([hits.query for _, hits in found]).tolist()
-    distances = np.concatenate([hits.distance for _, hits in found]).tolist()
-    bits = columns.shape[0] * WORD_BYTES * 8
-    for body, place, distance in zip(to_bodies(columns), places, distances, strict=True):
+def _take(found: kernels.Bodies, near: Near) -> int:
+    """Adds what a scan found; returns how many pairs that were."""
+    bits = found.body.itemsize * 8
+    for body, place, distance in zip(found.body.tolist(), found.query.tolist(), found.distance.tolist(), strict=True):
         near[body][place] = scoring.similarity_at(distance, bits)
-    return len(places)
+    return len(found.query)
 
 
 def _keys(types: list[TypeSearch]) -> set[Key]:

@@ -6,19 +6,22 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from service.engine import kernels
-from service.engine.kernels import Hits, Nearest, Words
+from service.engine.kernels import Bodies, Hits, Nearest, Words
 
 # Where no compiler is, the package installs without the C kernel. In CI a skip is a failure.
 _scan = pytest.importorskip("service.engine._scan", reason="the C kernel was not built: install a compiler, then the package again")
 
 RangeScan = Callable[[Words, int, Words, Sequence[int] | int], Hits]
 TopScan = Callable[[Words, int, Words, int], Nearest]
+BodyScan = Callable[[Sequence[kernels.Part], Words, Sequence[int] | int, int], Bodies]
 Expected = list[tuple[int, int, int]]
 
 SHAPES = [(words, compared) for words in (1, 2, 3, 4) for compared in range(1, words + 1)]
@@ -72,7 +75,7 @@ def nearest(found: Sequence[int], limit: int) -> list[tuple[int, int]]:
     return [(row, distance) for distance, row in sorted((d, r) for r, d in enumerate(found) if d <= last)]
 
 
-def as_tuples(result: Hits | Nearest) -> list[tuple[int, ...]]:
+def as_tuples(result: Hits | Bodies | Nearest) -> list[tuple[Any, ...]]:
     return list(zip(*(array.tolist() for array in result), strict=True))
 
 
@@ -117,18 +120,27 @@ def test_many_queries_over_many_blocks(kernel: tuple[RangeScan, TopScan]) -> Non
     assert together.query.tolist() == sorted(together.query.tolist())
 
 
-@pytest.mark.parametrize("range_scans", [kernels.numpy_range_scans, kernels.compiled_range_scans])
-def test_many_parts_in_one_call(range_scans: Callable[..., list[Hits]]) -> None:
-    """Each part, be it a slice of larger columns, gives what it gives alone; none gives nothing."""
-    columns = make_columns(2, 5_000)
+def bodies_of(columns: Words, count: int, queries: Words, radii: Sequence[int] | int) -> list[tuple[Any, ...]]:
+    hits = kernels.numpy_range_scan(np.ascontiguousarray(columns), count, queries, radii)
+    return [
+        (b"".join(int(word).to_bytes(8, "big") for word in columns[:, row]), query, distance) for query, row, distance in as_tuples(hits)
+    ]
+
+
+@pytest.mark.parametrize("body_scan", [kernels.numpy_body_scan, kernels.compiled_body_scan])
+@pytest.mark.parametrize("words", [1, 2, 3, 4])
+def test_bodies_of_many_parts(body_scan: BodyScan, words: int) -> None:
+    """Each part, be it a slice of larger columns, adds what it gives alone, with the bodies of its rows; none gives nothing."""
+    columns = make_columns(words, 5_000)
     parts = [(columns, 5_000), (columns[:, 100:900], 800), (columns[:, 4_000:], 3), (columns, 0), (columns[:, 7:8], 1)]
     queries = np.ascontiguousarray(columns[:, :5_000:1_000].T)
-    radii = [0, 128, 30, 60, 5]
-    found = range_scans(parts, queries, radii)
-    alone = [kernels.numpy_range_scan(np.ascontiguousarray(words), count, queries, radii) for words, count in parts]
-    assert list(map(as_tuples, found)) == list(map(as_tuples, alone))
-    assert [len(hits.row) > 0 for hits in found] == [True, True, True, False, True]
-    assert range_scans([], queries, radii) == []
+    radii = [0, 64 * words, 30, 60, 5]
+    alone = [bodies_of(columns, count, queries, radii) for columns, count in parts]
+    assert sorted(as_tuples(body_scan(parts, queries, radii, 2))) == sorted(chain(*alone))
+    assert list(map(bool, alone)) == [True, True, True, False, True]
+    assert as_tuples(body_scan([], queries, radii, 1)) == []
+    with pytest.raises(ValueError, match="queries do not fit columns"):
+        body_scan([(columns, 5_000), (make_columns(words % 4 + 1, 5), 5)], queries, radii, 1)
 
 
 @pytest.mark.parametrize("length", [1, 5, 70])
@@ -138,18 +150,20 @@ def test_threads_find_what_one_finds(length: int) -> None:
     parts = [(columns, columns.shape[1]), (columns[:, 100:900], 800), (columns, 0), (columns[:, 5:], columns.shape[1] // 2)] * 4
     queries = np.ascontiguousarray(columns[:, :length].T)
     radii = [40 + number % 5 for number in range(length)]
-    alone = list(map(as_tuples, kernels.compiled_range_scans(parts, queries, radii)))
-    assert all(alone[place] for place in range(0, len(parts), 4))
-    for threads in (2, 3, 1000):
-        assert list(map(as_tuples, kernels.compiled_range_scans(parts, queries, radii, threads))) == alone
+
+    def found(threads: int) -> list[tuple[Any, ...]]:
+        return as_tuples(kernels.compiled_body_scan(parts, queries, radii, threads))
+
+    alone = found(1)
+    assert len(alone) > 40
+    assert [found(threads) for threads in (2, 3, 1000)] == [alone] * 3
     with ThreadPoolExecutor(4) as pool:
-        found = [pool.submit(kernels.compiled_range_scans, parts, queries, radii, 2) for _ in range(8)]
-        assert all(list(map(as_tuples, each.result())) == alone for each in found)
+        assert list(pool.map(found, [2] * 8)) == [alone] * 8
 
 
 def test_no_thread_is_not_a_number_of_threads() -> None:
     with pytest.raises(ValueError, match="threads=0"):
-        _scan.range_scan([(WORDS, 100)], QUERY, 3, 0)
+        _scan.body_scan([(WORDS, 100)], QUERY, 3, 0)
 
 
 def test_a_part_that_cannot_be_read_fails_the_call() -> None:
@@ -157,9 +171,9 @@ def test_a_part_that_cannot_be_read_fails_the_call() -> None:
     held = sys.getrefcount(WORDS)
     for bad, error in (((WORDS, 10**6), ValueError), ((WORDS[:, ::2], 1), ValueError), ((WORDS,), IndexError), (None, TypeError)):
         with pytest.raises(error):
-            _scan.range_scan([(WORDS, 100), bad], QUERY, 3, 1)
+            _scan.body_scan([(WORDS, 100), bad], QUERY, 3, 1)
     with pytest.raises(TypeError):
-        _scan.range_scan(None, QUERY, 3, 1)
+        _scan.body_scan(None, QUERY, 3, 1)
     assert sys.getrefcount(WORDS) == held
 
 
