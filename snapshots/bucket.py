@@ -7,7 +7,7 @@ Every method retries what can be retried (with jitter, bounded in time) and rais
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -32,6 +32,12 @@ class Bucket(Protocol):
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         """The object, or `length` bytes of it from `start` (fewer at its end). Raises Missing."""
+
+    def read(self, key: str, start: int, length: int, take: Callable[[bytes], object]) -> int:
+        """Hands the same bytes to `take` as they come: in order, in small blocks, each once. How many there were.
+
+        An answer that breaks off is asked for again from there. Raises Missing, and what `take` raises.
+        """
 
     def head(self, key: str) -> Entry | None:
         """What the store knows of it; None when it is not there."""

@@ -14,7 +14,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from snapshots.bucket import KEY, Entry
@@ -41,16 +41,14 @@ class DirectoryBucket:
             _sweep(root / PARTIAL, time.time() - PARTIAL_AGE_S)
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        path = self._path(key)
-        with _translated(path):
-            try:
-                with path.open("rb", buffering=0) as file:
-                    size = os.fstat(file.fileno()).st_size
-                    end = size if length is None else min(size, start + length)
-                    return b"".join(_blocks(file.fileno(), start, max(0, end - start)))
-            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-                self._still_there()
-                raise Missing(f"no such object key={key} bucket={self.url}") from None
+        return b"".join(self._read(key, start, length, COPY_BYTES))
+
+    def read(self, key: str, start: int, length: int, take: Callable[[bytes], object]) -> int:
+        count = 0
+        for block in self._read(key, start, length, STEP_BYTES):
+            take(block)
+            count += len(block)
+        return count
 
     def head(self, key: str) -> Entry | None:
         path = self._path(key)
@@ -99,6 +97,18 @@ class DirectoryBucket:
 
     def close(self) -> None:
         pass
+
+    def _read(self, key: str, start: int, length: int | None, step: int) -> Iterator[bytes]:
+        path = self._path(key)
+        with _translated(path):
+            try:
+                with path.open("rb", buffering=0) as file:
+                    size = os.fstat(file.fileno()).st_size
+                    end = size if length is None else min(size, start + length)
+                    yield from _blocks(file.fileno(), start, max(0, end - start), step)
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                self._still_there()
+                raise Missing(f"no such object key={key} bucket={self.url}") from None
 
     def _path(self, key: str) -> Path:
         if not KEY.fullmatch(key) or key.partition("/")[0] == PARTIAL:

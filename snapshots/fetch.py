@@ -1,4 +1,7 @@
-"""Fetching the files of a manifest: many ranges at a time, written in place, each piece compared with its digest before it counts."""
+"""Fetching the files of a manifest: many ranges at a time, written in place, each piece compared with its digest before it counts.
+
+Blocks are written as they come, and what is hashed is read back from the file: no range is ever whole in memory.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,14 @@ import msgspec
 from snapshots.bucket import Bucket
 from snapshots.errors import Corrupt, Missing, NoRoom
 from snapshots.failpoints import reach
-from snapshots.files import digest_range, local_errors, sync_directory, write_whole
+from snapshots.files import STEP_BYTES, digest_range, local_errors, sync_directory, write_whole
 from snapshots.manifest import File, Manifest
 from snapshots.paths import blob_key
 
 RANGE_BYTES = 16 << 20
 FETCHES = 16
-FLIGHT_BYTES = 128 << 20
-"""Ranges that are in memory at a time, at least one."""
+AHEAD = 20
+"""Ranges that are being fetched or wait to be hashed. So few that what was written is still in the page cache when it is hashed."""
 ROOM_LEFT_BYTES = 64 << 20
 STATE = "restore.json"
 
@@ -90,7 +93,7 @@ def fetch(bucket: Bucket, manifest: Manifest, folder: Path, progress: Progress) 
 
 
 class _Flight:
-    """The ranges that are being fetched. They are hashed in order, so one digest is open at a time."""
+    """The ranges that are being fetched. They are hashed in order, so one digest is open at a time. One thread calls."""
 
     def __init__(self, bucket: Bucket, manifest: Manifest, folder: Path, progress: Progress, pool: ThreadPoolExecutor) -> None:
         self._bucket = bucket
@@ -98,19 +101,18 @@ class _Flight:
         self._folder = folder
         self._progress = progress
         self._pool = pool
-        self._waiting: deque[tuple[_Range, Future[bytes]]] = deque()
+        self._waiting: deque[tuple[_Range, Future[None]]] = deque()
         self._syncing: list[Future[None]] = []
         self._handles: dict[int, int] = {}
-        self._bytes = 0
         self._digest = hashlib.sha256()
+        self._buffer = memoryview(bytearray(STEP_BYTES))
 
     def begin(self, part: _Range) -> None:
-        while self._waiting and self._bytes + part.length > FLIGHT_BYTES:
+        while len(self._waiting) >= AHEAD:
             self._land()
         file = self._files[part.file]
         if part.file not in self._handles:
             self._handles[part.file] = _open(self._folder / file.path)
-        self._bytes += part.length
         self._waiting.append((part, self._pool.submit(_fetch_range, self._bucket, file, self._handles[part.file], part)))
 
     def land_all(self) -> None:
@@ -129,8 +131,8 @@ class _Flight:
 
     def _land(self) -> None:
         part, future = self._waiting.popleft()
-        self._digest.update(future.result())
-        self._bytes -= part.length
+        future.result()
+        self._hash(part)
         self._progress.add(part.length)
         if part.last:
             _require(self._files[part.file], part.piece, self._digest.hexdigest())
@@ -138,6 +140,13 @@ class _Flight:
             reach("restore.piece")
         if part.last_of_file:
             self._syncing.append(self._pool.submit(_close, self._handles.pop(part.file)))
+
+    def _hash(self, part: _Range) -> None:
+        handle, at, end = self._handles[part.file], part.start, part.start + part.length
+        with local_errors(self._folder / self._files[part.file].path):
+            while at < end and (count := os.preadv(handle, [self._buffer[: end - at]], at)):
+                self._digest.update(self._buffer[:count])
+                at += count
 
 
 def _prepare(manifest: Manifest, folder: Path) -> None:
@@ -201,17 +210,25 @@ def _there(file: File, number: int, folder: Path, progress: Progress) -> bool:
     return True
 
 
-def _fetch_range(bucket: Bucket, file: File, handle: int, part: _Range) -> bytes:
+def _fetch_range(bucket: Bucket, file: File, handle: int, part: _Range) -> None:
     key = blob_key(file.pieces[part.piece])
+    at = part.start
+
+    def write(block: bytes) -> None:
+        nonlocal at
+        with local_errors(Path(file.path)):
+            _write(handle, block, at)
+        at += len(block)
+
     try:
-        data = bucket.get(key, part.start - part.piece * file.piece_bytes, part.length)
+        count = bucket.read(key, part.start - part.piece * file.piece_bytes, part.length, write)
     except Missing as error:
         raise Corrupt(f"a piece of {file.path} is missing in the bucket key={key}") from error
-    if len(data) != part.length:
-        raise Corrupt(f"a piece of {file.path} is shorter than its manifest says key={key} bytes={len(data)} expected={part.length}")
-    with local_errors(Path(file.path)):
-        _write(handle, data, part.start)
-    return data
+    if count != part.length:
+        raise Corrupt(f"a piece of {file.path} is shorter than its manifest says key={key} bytes={count} expected={part.length}")
+    if part.last and not part.last_of_file:
+        with local_errors(Path(file.path)):
+            os.fdatasync(handle)  # the disk writes while the rest is fetched, and little is left for the end
 
 
 def _write(handle: int, data: bytes, start: int) -> None:

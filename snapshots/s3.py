@@ -60,6 +60,23 @@ class S3Bucket:
             return self._ask(lambda: self._get_nothing(key))
         return self._ask(lambda: self._get(key, start, length))
 
+    def read(self, key: str, start: int, length: int, take: Callable[[bytes], object]) -> int:
+        if length == 0:
+            return len(self.get(key, start, length))
+        at, end = start, start + length
+
+        def go_on() -> None:
+            """From where the last try broke off."""
+            nonlocal at
+            for block in self._blocks(key, at, end):
+                if at + len(block) > end:
+                    raise Refused(f"the store ignores ranges bucket={self.url} key={key}")
+                take(block)
+                at += len(block)
+
+        self._ask(go_on)
+        return at - start
+
     def head(self, key: str) -> Entry | None:
         return self._ask(lambda: self._head(key))
 
@@ -147,6 +164,11 @@ class S3Bucket:
         if length is not None and len(body) > length:
             raise Refused(f"the store ignores ranges bucket={self.url} key={key}")
         return body
+
+    def _blocks(self, key: str, start: int, end: int) -> Iterator[bytes]:
+        if start < end:
+            with contextlib.suppress(BehindEnd):
+                yield from self._client.blocks(**self._place(key), Range=f"bytes={start}-{end - 1}")
 
     def _get_nothing(self, key: str) -> bytes:
         """Ranges of S3 have at least one byte."""

@@ -21,6 +21,8 @@ from snapshots.patience import Patience
 from snapshots.s3_errors import meaning
 from snapshots.s3_settings import Manner, endpoint_of, keys_of, manner_of, region_of
 
+BLOCK_BYTES = 128 << 10
+"""What is read at a time: it is still in the cache of the processor when it is used, and its memory is used again."""
 CONNECTIONS = 48  # 32 threads that read, and those that ship and sweep besides
 ANY_REGION = "us-east-1"  # what stores without regions expect in a signature
 PASSING = (
@@ -60,6 +62,13 @@ class Client:
         with self._translated(key=parameters["Key"]), _bounded(answer["Body"], self._patience.total_s):
             body: bytes = answer["Body"].read()
         return body
+
+    def blocks(self, **parameters: Any) -> Iterator[bytes]:
+        """The body of an object as it comes."""
+        answer = self.send("get_object", **parameters)
+        with self._translated(key=parameters["Key"]), _bounded(answer["Body"], self._patience.total_s):
+            while block := answer["Body"].read(BLOCK_BYTES):
+                yield block
 
     def first_byte(self, **parameters: Any) -> dict[str, Any]:
         """The parsed answer to a request for the first byte of an object."""

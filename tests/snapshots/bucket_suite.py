@@ -99,6 +99,9 @@ class BucketSuite:
             for wanted in ((), (5,), (5, 5), (0, 0)):
                 with pytest.raises(Missing, match=key):
                     bucket.get(key, *wanted)
+            for length in (0, 5):
+                with pytest.raises(Missing, match=key):
+                    bucket.read(key, 0, length, _unused)
             assert bucket.head(key) is None
         assert bucket.delete("v1/log/x/2.log")
         assert list(bucket.list("v2/")) == []
@@ -110,6 +113,9 @@ class BucketSuite:
             assert bucket.get("v1/a", start) == BODY[start:]
             for length in (0, 1, 100, 5000):
                 assert bucket.get("v1/a", start, length) == BODY[start : start + length]
+                taken: list[bytes] = []
+                assert bucket.read("v1/a", start, length, taken.append) == len(BODY[start : start + length])
+                assert b"".join(taken) == BODY[start : start + length]
 
     def test_list_is_in_key_order(self, bucket: Bucket) -> None:
         """Also where a name begins with another one, and over several pages of the store."""
@@ -153,7 +159,7 @@ class BucketSuite:
         assert entry.size == length
         digest = hashlib.sha256()
         for at in range(0, length, 16 * MIB):
-            digest.update(bucket.get("v1/blobs/large", at, 16 * MIB))
+            assert bucket.read("v1/blobs/large", at, 16 * MIB, digest.update) == min(16 * MIB, length - at)
         assert digest.digest() == hashlib.sha256(expected).digest()
         for at, count in ((16 * MIB - 5, 10), (32 * MIB - 1, 2), (length - 3, 10)):
             assert bucket.get("v1/blobs/large", at, count) == expected[at : at + count]
@@ -180,6 +186,7 @@ class BucketSuite:
         """Is refused before anything is touched."""
         calls: list[Callable[[str], object]] = [
             bucket.get,
+            lambda key: bucket.read(key, 0, 1, _unused),
             bucket.head,
             lambda key: bucket.create(key, b""),
             lambda key: bucket.replace(key, b""),
@@ -224,6 +231,7 @@ def refused_by_all(bucket: Bucket, *, told: str) -> None:
     calls: list[Callable[[], object]] = [
         lambda: bucket.get("v1/a"),
         lambda: bucket.get("v1/a", 0, 0),
+        lambda: bucket.read("v1/a", 0, 1, _unused),
         lambda: bucket.head("v1/a"),
         lambda: bucket.create("v1/a", b"x"),
         lambda: bucket.replace("v1/a", b"x"),
@@ -235,6 +243,10 @@ def refused_by_all(bucket: Bucket, *, told: str) -> None:
     for call in calls:
         with pytest.raises(Refused, match=told):
             call()
+
+
+def _unused(_: bytes) -> None:
+    raise AssertionError("nothing is there to be taken")
 
 
 def _at_once(threads: ThreadPoolExecutor, calls: list[Callable[[], bool]]) -> list[bool]:

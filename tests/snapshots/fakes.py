@@ -196,6 +196,10 @@ class PlannedBucket:
         with self._call("get", key):
             return self.inner.get(key, start, length)
 
+    def read(self, key: str, start: int, length: int, take: Callable[[bytes], object]) -> int:
+        with self._call("get", key):
+            return self.inner.read(key, start, length, take)
+
     def head(self, key: str) -> Entry | None:
         with self._call("head", key):
             return self.inner.head(key)

@@ -36,7 +36,7 @@ Kept = dict[str, bytes]
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "RANGE_BYTES", RANGE)
-    monkeypatch.setattr(fetching, "FLIGHT_BYTES", 5 * RANGE)
+    monkeypatch.setattr(fetching, "AHEAD", 5)
 
 
 @pytest.fixture

@@ -163,6 +163,7 @@ def test_as_aws_is_asked(moto: Store, monkeypatch: pytest.MonkeyPatch, tmp_path:
         assert not bucket.create("v1/a", BODY[::-1])
         assert bucket.get("v1/a") == BODY
         assert bucket.get("v1/a", 5, 10) == BODY[5:15]
+        assert bucket.read("v1/a", 0, len(BODY), bytes) == len(BODY)
         for length in (1000, 65 * MIB):
             bucket.put_file("v1/blobs/a", file, 0, length)
             assert bucket.get("v1/blobs/a") == file.read_bytes()[:length]
@@ -197,6 +198,7 @@ def test_connections_are_kept(faulty: Faulty, opened: Opened) -> None:
         with pytest.raises(Missing):
             bucket.get("v1/none")
         bucket.get(f"v1/{number}", 3, 7)
+        bucket.read(f"v1/{number}", 3, 7, bytes)
         list(bucket.list(""))
     assert len({request.peer for request in faulty.seen}) == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from snapshots.addresses import open_bucket
-from snapshots.errors import Refused, Unreachable
+from snapshots.errors import NoRoom, Refused, Unreachable
 from snapshots.patience import Patience
 from snapshots.probe import probe
 from tests.snapshots.bucket_suite import BODY, MIB, refused_by_all
@@ -111,6 +112,7 @@ def test_a_store_that_stays_away(faulty: Faulty, opened: Opened, fault: Fault) -
         faulty.always(method, fault)
     calls: list[Callable[[], object]] = [
         lambda: bucket.get("v1/a"),
+        lambda: bucket.read("v1/a", 0, 1, bytes),
         lambda: bucket.head("v1/a"),
         lambda: bucket.create("v1/a", BODY),
         lambda: bucket.replace("v1/a", BODY),
@@ -177,7 +179,51 @@ def test_an_answer_that_is_cut(faulty: Faulty, opened: Opened) -> None:
         opened(faulty.store, SHORTEST, bucket.url.rpartition("/")[2]).get("v1/a")
 
 
-def test_a_store_that_trickles(faulty: Faulty, opened: Opened) -> None:
+def test_reading_goes_on_behind_what_was_handed_over(faulty: Faulty, opened: Opened) -> None:
+    """Of an answer that is cut only the rest is asked for; each byte comes once. Nothing is asked for when all came."""
+    body = os.urandom(2 * MIB)
+    bucket = opened(faulty.store)
+    bucket.replace("v1/a", body)
+    faulty.seen.clear()
+    faulty.next("GET", cut, reset, cut)
+    taken: list[bytes] = []
+    assert bucket.read("v1/a", 10, MIB, taken.append) == MIB
+    assert b"".join(taken) == body[10 : 10 + MIB]
+    ends = [start + 10 for start in (0, MIB // 2, MIB // 2, MIB // 2 + MIB // 4)]
+    assert [request.headers["Range"] for request in faulty.seen] == [f"bytes={start}-{MIB + 9}" for start in ends]
+
+
+def test_an_error_of_who_takes(faulty: Faulty, opened: Opened) -> None:
+    """Comes out at once: the store is not asked again. The connection is not used any more, since the rest of the answer is on it."""
+    bucket = opened(faulty.store)
+    bucket.replace("v1/a", bytes(MIB))
+
+    def take(_: bytes) -> None:
+        raise NoRoom("full")
+
+    with pytest.raises(NoRoom):
+        bucket.read("v1/a", 0, MIB, take)
+    assert bucket.get("v1/a") == bytes(MIB)
+    assert [request.method for request in faulty.seen] == ["PUT", "GET", "GET"]
+
+
+def test_a_store_that_ignores_ranges(faulty: Faulty, opened: Opened) -> None:
+    """Refused before a byte too many is handed over."""
+    bucket = opened(faulty.store)
+    bucket.replace("v1/a", BODY)
+
+    def whole(request: Request) -> None:
+        request.headers.pop("Range")
+        request.reply(request.pass_on())
+
+    faulty.always("GET", whole)
+    for call in (lambda: bucket.get("v1/a", 0, 10), lambda: bucket.read("v1/a", 0, 10, bytes)):
+        with pytest.raises(Refused, match="ignores ranges"):
+            call()
+
+
+@pytest.mark.parametrize("way", ["get", "read"])
+def test_a_store_that_trickles(faulty: Faulty, opened: Opened, way: str) -> None:
     """Given up although bytes keep coming; the next try is quick."""
     bucket = opened(faulty.store, Patience(read_s=5, total_s=0.3, first_pause_s=0.01))
     bucket.replace("v1/a", bytes(MIB))
@@ -196,7 +242,7 @@ def test_a_store_that_trickles(faulty: Faulty, opened: Opened) -> None:
     try:
         started = time.monotonic()
         with pytest.raises(Unreachable):
-            bucket.get("v1/a")
+            bucket.get("v1/a") if way == "get" else bucket.read("v1/a", 0, MIB, bytes)
         assert 0.3 < time.monotonic() - started < 3
     finally:
         gone.set()
