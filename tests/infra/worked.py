@@ -18,6 +18,7 @@ import msgspec
 import pytest
 
 from service.boot.chores import STATE, Done
+from service.boot.ended import Failures
 from tests.stores.children import Children
 from tests.system.client import Client
 from tests.system.estate import INDEX, QUICK, checkpoint, some_entries
@@ -32,7 +33,7 @@ needs_prometheus = pytest.mark.skipif(not (PROMETHEUS and PROMTOOL), reason="nee
 
 @contextmanager
 def worked(root: Path) -> Iterator[Server]:
-    """Written to, checkpointed, restored from its bucket, drilled. What takes a day is found in its memory of an earlier process."""
+    """Written to, checkpointed, restored from its bucket, drilled. What takes a day, or a failure, is found in the memory of an earlier process."""
     rng = random.Random(8)
     server = Server(root / "data", SNAPSHOT_URL=(root / "bucket").as_uri(), **QUICK)
     with server, Client(server.port) as client:
@@ -44,6 +45,7 @@ def worked(root: Path) -> Iterator[Server]:
         shutil.rmtree(server.directory / "live")
         earlier = Done(pruned_generation=1, verified_at=1.7e9, verified_generation=1, verified_good_at=1.7e9)
         (server.directory / STATE).write_bytes(msgspec.json.encode(earlier))
+        Failures(server.directory).note(1, "opening", "no room", served=False)
         server.restart()
         work(client, rng, 200)
         checkpoint(client)
