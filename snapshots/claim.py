@@ -13,7 +13,7 @@ from snapshots.manifest import Manifest
 from snapshots.mark import Mark, write_mark
 from snapshots.paths import log_folder, log_key, parse_log_key
 from snapshots.prefix import Prefix
-from snapshots.walk import Journal, catch_up
+from snapshots.walk import Journal, catch_up, goes_on
 
 
 class Author(msgspec.Struct, frozen=True):
@@ -91,7 +91,7 @@ def _to_the_end(prefix: Prefix, mark: Mark, journal: Journal) -> tuple[Mark, int
     while True:
         mark, epoch = catch_up(prefix, mark, journal)
         highest = max(highest, epoch)
-        if not _goes_on(prefix, mark):
+        if not goes_on(prefix, mark):  # a fence in a hole would hide the rest
             break
     end = mark.log.sequence
     rows = journal.log_after(end, 1)
@@ -109,17 +109,6 @@ def _require_last(prefix: Prefix, lineage: str, place: Place) -> None:
         prefix.require_end(lineage, Place(place.number - 1, "", 0))
     except Corrupt as error:
         raise Fenced(f"another writer took over {prefix.bucket.url}: its log goes on behind the new fence {place.number}") from error
-
-
-def _goes_on(prefix: Prefix, mark: Mark) -> bool:
-    """True when the old owner's last objects appeared meanwhile. Raises Corrupt at a hole in the log: a fence there would hide the rest."""
-    try:
-        prefix.require_end(mark.lineage, mark.log)
-    except Corrupt:
-        if prefix.log_digest(mark.lineage, mark.log.number + 1) is None:
-            raise
-        return True
-    return False
 
 
 def create_fence(prefix: Prefix, lineage: str, epoch: int, writer: str, end: Place, now_us: int) -> Place | None:

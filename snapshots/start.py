@@ -1,6 +1,7 @@
 """The start-up table: from the state of this disk and of the bucket to what is done. Decides, does nothing.
 
-The rows are those of DESIGN.md. What must not happen by itself is raised as Foreign or Unreachable, with the way out in the message.
+The rows are those of DESIGN.md. What must not happen by itself is raised as Foreign, Corrupt or Unreachable, with the way out in the
+message.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
-from snapshots.errors import Foreign, Refused, Unreachable
+from snapshots.errors import Corrupt, Foreign, Refused, Unreachable
 from snapshots.manifest import Manifest
 from snapshots.mark import Mark
 from snapshots.walk import Standing
@@ -150,8 +151,13 @@ def _same_lineage(found: Standing, mark: Mark, remote: Remote, allowed: Allowed)
             return Decision(Action.RESTORE, found.detail, aside="old")
         case "diverged":
             return Decision(Action.RESTORE, found.detail, aside="fenced", keeps_unshipped=True)
-    if found.kind == "gap" and allowed.adopt == "local":
+    if allowed.adopt == "local":
         return Decision(Action.ADOPT, f"{found.detail}; what is here begins a new lineage, as asked")
+    if found.kind == "broken":
+        raise Corrupt(
+            f"{found.detail}: what the log of {remote.url} holds from there on cannot be read. Bring the object back if you can; to go on "
+            "with what is here, start once with `tidepool serve --adopt-local` (the lineage in the bucket ends and stays as it is)"
+        )
     if allowed.adopt == "remote":
         return Decision(Action.RESTORE, f"{found.detail}; {remote.url} replaces what is here, as asked", aside="left", keeps_unshipped=True)
     if found.kind == "gap":
@@ -161,6 +167,7 @@ def _same_lineage(found: Standing, mark: Mark, remote: Remote, allowed: Allowed)
         )
     raise Foreign(
         f"the log of lineage {mark.lineage} in {remote.url} is not the one that this disk knows: {found.detail}. "
-        "The bucket was changed by something else than tidepool, or brought back from a copy. Find out which is right; "
-        "`tidepool serve --adopt-remote` takes the bucket's"
+        "The bucket was changed by something else than tidepool, or brought back from a copy. Find out which is right; start once with "
+        "`tidepool serve --adopt-remote` to take the bucket's, or with `tidepool serve --adopt-local` to take what is here (the lineage in "
+        "the bucket ends and stays readable)"
     )

@@ -11,8 +11,8 @@ from typing import Protocol
 
 import msgspec
 
-from snapshots.errors import SnapshotError
-from snapshots.log import LogObject, Row
+from snapshots.errors import Corrupt, SnapshotError
+from snapshots.log import LogObject, Place, Row
 from snapshots.manifest import Manifest
 from snapshots.mark import Mark
 from snapshots.prefix import Prefix
@@ -56,6 +56,7 @@ class Standing(msgspec.Struct, frozen=True):
     `fits`: all that both have is the same. `behind`: the same, and the bucket has more.
     `gap`: this disk goes on, but what comes next for the bucket was not kept here (it was served without a bucket meanwhile).
     `pruned`: the bucket has dropped log that this disk would need. `diverged`: see Diverged. `rewritten`: the log has another history.
+    `broken`: the log goes on behind an object that is missing or damaged, so nobody can replay what it has there.
     """
 
     kind: str
@@ -91,14 +92,14 @@ def compare(prefix: Prefix, newest: Manifest, mark: Mark, journal: Journal) -> S
             return _missing(newest, mark, unshipped=unshipped)
         if there != mark.log.digest:
             return Standing("rewritten", f"log object {mark.log.number} ends with {there[:16]}, this disk knows {mark.log.digest[:16]}")
-    end = mark.log
     try:
-        for found in matching(prefix, mark, journal):
-            end = found.place
+        end, broken = _end(prefix, newest, mark, journal)
     except Diverged as error:
         return Standing("diverged", str(error))
     if end.number < newest.log.number:
         return _missing(newest, mark, unshipped=unshipped)
+    if broken:
+        return Standing("broken", broken)
     if end.sequence > journal.sequence:
         return Standing("behind")
     kept = journal.log_after(end.sequence, 1)
@@ -107,6 +108,29 @@ def compare(prefix: Prefix, newest: Manifest, mark: Mark, journal: Journal) -> S
             "gap", f"the bucket ends at request {end.sequence}, and this disk, at {journal.sequence}, has not kept the next one"
         )
     return Standing("fits")
+
+
+def _end(prefix: Prefix, newest: Manifest, mark: Mark, journal: Journal) -> tuple[Place, str]:
+    """How far the log can be read and agrees with this disk; and, when it goes on behind that, what is in the way. Raises Diverged."""
+    try:
+        while True:
+            for found in matching(prefix, mark, journal):
+                mark = msgspec.structs.replace(mark, log=found.place)
+            if mark.log.number < newest.log.number or not goes_on(prefix, mark):
+                return mark.log, ""
+    except Corrupt as error:
+        return mark.log, str(error)
+
+
+def goes_on(prefix: Prefix, mark: Mark) -> bool:
+    """Whether more of the log appeared behind what was its end: an owner's last objects. Raises Corrupt at a hole."""
+    try:
+        prefix.require_end(mark.lineage, mark.log)
+    except Corrupt:
+        if prefix.log_digest(mark.lineage, mark.log.number + 1) is None:
+            raise
+        return True
+    return False
 
 
 def _missing(newest: Manifest, mark: Mark, *, unshipped: bool) -> Standing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from snapshots.errors import Foreign, Refused, SnapshotError, Unreachable
+from snapshots.errors import Corrupt, Foreign, Refused, SnapshotError, Unreachable
 from snapshots.log import START, Place
 from snapshots.manifest import EMPTY_LOG, Manifest, Parent
 from snapshots.mark import FORMAT, Mark
@@ -81,6 +81,9 @@ def never(_: Mark, __: Manifest) -> Standing:
         (OUR_DATA, remote(), NOTHING, "pruned", Action.RESTORE, "old", False),
         (OUR_DATA, remote(), NOTHING, "diverged", Action.RESTORE, "fenced", True),
         (OUR_DATA, remote(), ADOPT_LOCAL, "gap", Action.ADOPT, "", False),
+        (OUR_DATA, remote(), ADOPT_LOCAL, "broken", Action.ADOPT, "", False),
+        (OUR_DATA, remote(), ADOPT_LOCAL, "rewritten", Action.ADOPT, "", False),
+        (OUR_DATA, remote(), ADOPT_LOCAL, "fits", Action.USE, "", False),
         (OUR_DATA, remote(), ADOPT_REMOTE, "gap", Action.RESTORE, "left", True),
         (OUR_DATA, remote(), ADOPT_REMOTE, "rewritten", Action.RESTORE, "left", True),
         (NEW_DATA, remote(), ADOPT_LOCAL, "", Action.ADOPT, "", False),
@@ -121,6 +124,9 @@ FAIL = Allowed(create=True, serve_unreachable=False)
         (OUR_DATA, EMPTY, CREATE, "", Foreign, f"this disk was published (lineage {OURS}), but {URL} is empty"),
         (OUR_DATA, INITIALISED, CREATE, "", Foreign, "start once with `tidepool serve --adopt-local`"),
         (OUR_DATA, remote(), NOTHING, "rewritten", Foreign, f"the log of lineage {OURS} in {URL} is not the one that this disk knows: why"),
+        (OUR_DATA, remote(), NOTHING, "rewritten", Foreign, "`tidepool serve --adopt-local` to take what is here"),
+        (OUR_DATA, remote(), NOTHING, "broken", Corrupt, f"why: what the log of {URL} holds from there on cannot be read"),
+        (OUR_DATA, remote(), ADOPT_REMOTE, "broken", Corrupt, "start once with `tidepool serve --adopt-local`"),
         (NEW_DATA, remote(), CREATE, "", Foreign, f"the data here was never published, but {URL} holds lineage {OURS}"),
         (THEIR_DATA, remote(), CREATE, "", Foreign, f"the data here belongs to lineage {THEIRS}, but {URL} holds lineage {OURS}"),
         (ONE_REQUEST, remote(), CREATE, "", Foreign, f"the data here belongs to lineage {THEIRS}, but {URL} holds lineage {OURS}"),

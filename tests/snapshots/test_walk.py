@@ -195,23 +195,83 @@ def test_a_rewritten_log(tmp_path: Path) -> None:
     assert standing(a).kind == "rewritten"
 
 
-@pytest.mark.parametrize("damage", ["bytes", "short", "empty", "foreign"])
+DAMAGES = ["bytes", "short", "empty", "foreign", "missing"]
+
+
+def damage_log(machine: Machine, number: int, damage: str) -> str:
+    """The key of what is damaged now."""
+    mark = read_mark(machine.live)
+    assert mark is not None
+    key = log_key(mark.lineage, number)
+    body = machine.bucket.get(key)
+    if damage == "missing":
+        assert machine.bucket.delete(key)
+        return key
+    other = machine.bucket.get(log_key(mark.lineage, 1))
+    machine.bucket.replace(key, {"bytes": body[:-40] + b"?" + body[-39:], "short": body[:-1], "empty": b"", "foreign": other}[damage])
+    return key
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_log(tmp_path: Path, damage: str) -> None:
-    """Is Corrupt, whatever this disk has; nothing of it is replayed."""
+    """Is Corrupt, with the way out, whatever this disk has; nothing of it is replayed, and nothing is claimed."""
     a = stopped(tmp_path, "a", b"1")
-    b = stopped(tmp_path, "b", b"2")
+    b = stopped(tmp_path, "b", b"2", objects=2)
     mark = read_mark(a.live)
     assert mark is not None
-    key = log_key(mark.lineage, mark.log.number + 2)
-    body = a.bucket.get(key)
-    changed = {"bytes": body[:-40] + b"?" + body[-39:], "short": body[:-1], "empty": b"", "foreign": a.bucket.get(log_key(mark.lineage, 1))}
-    a.bucket.replace(key, changed[damage])
-    with pytest.raises(Corrupt):
-        standing(a)
-    with pytest.raises(Corrupt):
+    damage_log(a, mark.log.number + 2, damage)
+    assert standing(a).kind == "broken"
+    before = sorted(entry.key for entry in a.bucket.list("v1/"))
+    with pytest.raises(Corrupt, match="--adopt-local"):
         a.claim()
     assert len(a.engine.rows) == 1
-    assert b.engine.sequence == 2
+    assert b.engine.sequence == 3
+    assert sorted(entry.key for entry in a.bucket.list("v1/")) == before
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("own", [False, True], ids=["nothing-unshipped", "unshipped"])
+def test_a_log_that_is_damaged_before_the_newest_base(tmp_path: Path, damage: str, *, own: bool) -> None:
+    """No restore reads it: the disk that would need it takes the base instead, as when the log was pruned."""
+    a = stopped(tmp_path, "a", b"1")
+    b = stopped(tmp_path, "b", b"2", objects=3)
+    b.start()
+    b.checkpoint()
+    b.stop()
+    mark = read_mark(a.live)
+    assert mark is not None
+    if own:
+        a.engine.write(b"own")
+    damage_log(a, mark.log.number + 1, damage)
+    assert standing(a).kind == ("diverged" if own else "pruned")
+    a.start()
+    assert a.engine.rows == b.engine.rows
+    a.stop()
+    assert [path.name.split(".")[0] for path in a.directory.glob("*.log")] == (["2-2"] if own else [])
+
+
+def test_a_log_that_grows_while_it_is_read(tmp_path: Path) -> None:
+    """The old owner's last two objects come when the end was read already: that is no hole."""
+    a = stopped(tmp_path, "a", b"1")
+    copy = Machine(tmp_path, "copy")
+    a.copy_to(copy)
+    b = stopped(tmp_path, "b", b"2", objects=2)
+    mark = read_mark(a.live)
+    assert mark is not None
+    late = [entry.key for entry in b.bucket.list(f"v1/log/{mark.lineage}/", after=log_key(mark.lineage, mark.log.number))]
+    assert len(late) > 1
+    bodies = {key: b.bucket.get(key) for key in late}
+    for key in late:
+        b.bucket.delete(key)
+
+    def appear(name: str, key: str) -> None:
+        if name == "list" and bodies:
+            for each, body in bodies.items():
+                copy.bucket.inner.create(each, body)
+            bodies.clear()
+
+    copy.bucket.gate = appear
+    assert standing(copy).kind == "behind"
 
 
 def test_a_long_log(tmp_path: Path) -> None:

@@ -10,9 +10,12 @@ import msgspec
 import pytest
 
 from snapshots.manifest import Manifest, seal
+from snapshots.mark import read_mark
 from snapshots.paths import blob_key, log_key, manifest_key
+from tests.system.client import Client
 from tests.system.damage import cut, empty, flip, remove
-from tests.system.estate import Estate, fill, require_entries, require_goes_on, start_in_vain
+from tests.system.estate import INDEX, REMOTE, Estate, fill, new_entry, require_entries, require_goes_on, start_in_vain, tree
+from tests.system.server import Server
 
 CORRUPT, REFUSED = 4, 78
 
@@ -104,6 +107,45 @@ def test_a_damaged_bucket_is_an_error(
     assert code == CORRUPT, words
     assert key in words or f"log object {int(key[-24:-4])} of lineage {before.lineage} is missing" in words
     assert newest(estate).generation == before.generation
+
+
+@pytest.mark.parametrize("damage", [flip, remove])
+def test_a_broken_log_and_the_data_here(filled: Estate, tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    """Another machine went on, and its log broke in the middle. A disk that ends before the break is not served as if that were the end;
+    with `--adopt-local` it is the truth from now on, and the other lineage stays as it is."""
+    estate = filled.copy(tmp_path / "estate")
+    with estate.server() as server:
+        assert server.stop() == 0
+    other = Estate(tmp_path / "other")
+    other.bucket = estate.bucket
+    with other.server() as server:
+        for number in range(3):
+            write_remotely(server, number)
+        server.kill()
+    manifest, mark = newest(estate), read_mark(estate.data / "live")
+    assert mark is not None
+    key = log_key(manifest.lineage, mark.log.number + 2)
+    damage(estate.bucket / key)
+    before = tree(estate.bucket)
+    code, words = start_in_vain(estate.server())
+    assert code == CORRUPT, words
+    assert key in words or f"log object {mark.log.number + 2} of lineage {manifest.lineage} is missing" in words
+    assert "start once with `tidepool serve --adopt-local`" in words
+    assert tree(estate.bucket) == before
+    with estate.server(arguments=["--adopt-local"]) as server:
+        require_entries(server, estate.everything)
+        written = require_goes_on(server, estate.prefix, 9)
+        assert server.stop() == 0
+    after = tree(estate.bucket)
+    assert [name for name in before if name != "v1/HEAD.json" and after.get(name) != before[name]] == []
+    with estate.without_disk().server() as server:
+        require_entries(server, [*estate.everything, written])
+
+
+def write_remotely(server: Server, number: int) -> None:
+    """A write that is in the bucket, in an object of its own."""
+    with Client(server.port, headers=REMOTE) as client:
+        assert client.add(INDEX, [new_entry(number)]).status == 201
 
 
 def publish(estate: Estate, **changes: object) -> str:

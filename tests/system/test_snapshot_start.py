@@ -254,8 +254,9 @@ def test_a_bucket_that_was_brought_back_from_a_copy_is_refused(estate: Estate, t
     ahead.bucket = backup.bucket
     words = (
         f"the log of lineage {mark.lineage} in {backup.bucket.as_uri()} is not the one that this disk knows: {{}}. The bucket was changed "
-        "by something else than tidepool, or brought back from a copy. Find out which is right; `tidepool serve --adopt-remote` takes the "
-        "bucket's"
+        "by something else than tidepool, or brought back from a copy. Find out which is right; start once with `tidepool serve "
+        "--adopt-remote` to take the bucket's, or with `tidepool serve --adopt-local` to take what is here (the lineage in the bucket ends "
+        "and stays readable)"
     )
     missing = f"log object {mark.log.number}, which this disk shipped, is not there"
     assert start_in_vain(ahead.server()) == (REFUSED, words.format(missing))
