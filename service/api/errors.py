@@ -19,8 +19,8 @@ from service.engine.codes import CodeError
 from service.engine.errors import Busy, Conflict, Damaged, EngineError, Invalid, NoSpace, NotFound, Unfit
 from service.logs import REQUEST_ID, logger
 
-ERROR_HEADER, DAMAGED = "tidepool-error", "damaged"
-"""Tells a program that 500 means damaged data, and no defect."""
+ERROR_HEADER, DAMAGED, FENCED = "tidepool-error", "damaged", "fenced"
+"""Tells a program that 500 means damaged data, and no defect; or that 503 means a new owner, and no bucket in trouble."""
 RETRY_AFTER_SECONDS = 1
 RETRY_AFTER_START_SECONDS = 2
 
@@ -64,6 +64,10 @@ class NotReady(ApiError):
     """Data routes do not answer yet, or not any more."""
 
 
+class NotOwner(ApiError):
+    """Another process owns the bucket: this one ends, and whoever tries again asks the next."""
+
+
 class Unprocessable(ApiError):
     """Parts of the request are wrong: `problems` says which and why."""
 
@@ -87,6 +91,7 @@ STATUSES: dict[type[Exception], int] = {
     Unfit: 422,
     EngineError: 500,  # Damaged, Defect, Fatal: nothing that a client can put right
     Busy: 503,
+    NotOwner: 503,
     NotReady: 503,
     Overtime: 503,
     NoSpace: 507,
@@ -115,10 +120,12 @@ def to_reply(error: ApiError | EngineError) -> Reply:
         return json_reply(
             status, msgspec.json.encode(ValidationError(detail=[Problem(loc=["body", *error.place], msg=str(error), type="unfit")]))
         )
-    return json_reply(status, msgspec.json.encode(HttpError(detail=str(error))), _retry_after(error))
+    return json_reply(status, msgspec.json.encode(HttpError(detail=str(error))), _headers(error))
 
 
-def _retry_after(error: Exception) -> dict[str, str]:
+def _headers(error: Exception) -> dict[str, str]:
+    if isinstance(error, NotOwner):
+        return {"retry-after": str(RETRY_AFTER_START_SECONDS), ERROR_HEADER: FENCED}
     if isinstance(error, NotReady):
         return {"retry-after": str(RETRY_AFTER_START_SECONDS)}
     if isinstance(error, Busy | Overtime):

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
+from service.api.errors import NotOwner
 from service.api.schema_snapshots import (
     SnapshotCreated,
     SnapshotDetail,
@@ -19,7 +20,7 @@ from service.api.schema_snapshots import (
 from service.boot.bodies import created_body, detail_body, generation_body
 from service.boot.figures import Running, shown_drill
 from service.engine.errors import Busy, Conflict, Damaged, EngineError, NoSpace, NotFound
-from snapshots.errors import Corrupt, Missing, NoRoom, SnapshotError
+from snapshots.errors import Corrupt, Fenced, Missing, NoRoom, SnapshotError
 from snapshots.history import generations
 from snapshots.prefix import Prefix
 
@@ -28,7 +29,12 @@ T = TypeVar("T")
 LISTINGS_MAX = 4
 """Listings at a time: each reads all manifests."""
 CREATE, DRILL, LIST = "create", "drill", "list"
-MEANINGS: dict[type[SnapshotError], type[EngineError]] = {Missing: NotFound, Corrupt: Damaged, NoRoom: NoSpace}
+MEANINGS: dict[type[SnapshotError], type[EngineError | NotOwner]] = {
+    Missing: NotFound,
+    Corrupt: Damaged,
+    Fenced: NotOwner,
+    NoRoom: NoSpace,
+}
 """Errors of snapshots as the interface knows errors. All others mean: not now."""
 
 
@@ -92,7 +98,7 @@ class Front:
             self._errands[kind] -= 1
 
 
-def _meaning(error: SnapshotError) -> EngineError:
+def _meaning(error: SnapshotError) -> EngineError | NotOwner:
     for kind in type(error).__mro__:
         if kind in MEANINGS:
             return MEANINGS[kind](str(error))

@@ -19,6 +19,7 @@ from tests.project import ROOT
 from tests.stores import moto_store, rclone_store
 from tests.system.client import Client
 from tests.system.estate import INDEX, REMOTE, SLOW_LOG, Estate, new_entry, require_entries, start_in_vain
+from tests.system.frozen import thaw, wait_frozen
 from tests.system.server import HOST, NOT_OURS, PREFIX, Server, free_port, wait_until
 
 REFUSED, FENCED, UNREACHABLE, DAMAGED = 78, 5, 6, 4
@@ -193,6 +194,29 @@ def test_a_command_takes_over_and_the_service_keeps_what_it_had(tmp_path: Path) 
     assert shown.code == 0
     (row,) = shown.json["rows"]
     assert (row["kind"], row["index"], row["iscc_ids"]) == ("add", INDEX, [new_entry(2)["iscc_id"], new_entry(3)["iscc_id"]])
+
+
+def test_a_checkpoint_by_a_service_that_was_fenced(tmp_path: Path) -> None:
+    """Somebody took over while it was made: the command ends with 5 like the service, and says who has the bucket now."""
+    estate = Estate(tmp_path / "one")
+    with estate.server(**SLOW_LOG) as server:
+        add(server, 1)
+        assert server.stop() == 0
+    other = estate.copy(tmp_path / "two")
+    other.bucket = estate.bucket
+    with estate.server(environment={"TIDEPOOL_FAILPOINTS": "publish.uploaded=stop"}) as server:
+        words, variables = command(estate, "create", "--json", PORT=server.port)
+        asking = subprocess.Popen(words, env=variables, cwd=estate.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            wait_frozen(server)
+            assert run(other, "create").code == 0
+            thaw(server)
+            out, err = asking.communicate(timeout=60)
+        finally:
+            asking.kill()
+        assert server.wait_exit() == FENCED
+    assert (asking.returncode, json.loads(out)["code"]) == (FENCED, FENCED), err
+    assert re.search(r"/snapshots answers 503: .*writer [0-9a-f]{32} on \S+ (claimed|owns) epoch 3", err), err
 
 
 def test_init_allows_a_first_start_in_a_store(tmp_path: Path) -> None:

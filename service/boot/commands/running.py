@@ -7,15 +7,16 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from service.api.errors import DAMAGED, ERROR_HEADER
+from service.api.errors import DAMAGED, ERROR_HEADER, FENCED
 from service.settings import Settings
-from snapshots.errors import Corrupt, Missing, Refused, SnapshotError, Unreachable
+from snapshots.errors import Corrupt, Fenced, Missing, Refused, SnapshotError, Unreachable
 
 PATIENCE_S = 3600.0
 """The answer comes when the work is done: a checkpoint of a large index takes minutes."""
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where it listens, and where it is asked then
 KINDS: dict[int, type[SnapshotError]] = {401: Refused, 403: Refused, 404: Missing, 409: Unreachable, 503: Unreachable}
-"""What an answer means; everything else is an error without a meaning of its own, but damage, which a header tells."""
+NAMED: dict[str | None, type[SnapshotError]] = {DAMAGED: Corrupt, FENCED: Fenced}
+"""What an answer means: a header goes before the status. Everything else is an error without a meaning of its own."""
 
 
 class _Detail(msgspec.Struct):
@@ -47,8 +48,8 @@ def ask(settings: Settings, url: str, path: str) -> bytes:
     finally:
         connection.close()
     if answer.status >= 400:
-        damaged = answer.getheader(ERROR_HEADER) == DAMAGED
-        raise _meaning(url + path, answer.status, body, Corrupt if damaged else KINDS.get(answer.status, SnapshotError))
+        kind = NAMED.get(answer.getheader(ERROR_HEADER)) or KINDS.get(answer.status, SnapshotError)
+        raise _meaning(url + path, answer.status, body, kind)
     return body
 
 
