@@ -12,7 +12,7 @@ import pytest
 
 from service.boot import life
 from service.cli import EXIT_FAILED, EXIT_PROBLEMS, EXIT_SETTINGS, main
-from service.engine import store
+from service.engine import layout, store
 from snapshots import log, manifest, mark, paths, prefix, s3_errors
 from tests.guides import CLOUD, DATA, LANGUAGES, Page, anchor, page, pages, table
 from tests.infra.ours import is_route, options, require_command, setting_names
@@ -219,7 +219,7 @@ def test_formats_are_those_of_the_code() -> None:
     """Numbers and names."""
     rows = [row[1] for row in table(page("upgrade.md").section("format-versions"))][1:]
     assert rows == [
-        str(store.FORMAT),
+        str(layout.FORMAT),
         f"{store.LMDB_ENGINE}, with the machine's pages",
         str(mark.FORMAT),
         str(prefix.LAYOUT),

@@ -36,7 +36,7 @@ LOWER = {
     "service.lanes": {"service.engine"},
 }
 ONE_IMPORTER = {
-    "lmdb": {"service.engine.store", "service.engine.walk"},
+    "lmdb": {"service.engine.header", "service.engine.store", "service.engine.walk"},
     "granian": {"service.serve"},
     "uvloop": {"service.serve"},
     "boto3": {"snapshots.s3_client"},

@@ -29,8 +29,8 @@ from service.api.schema import (
 )
 from service.engine import codes
 from service.engine.codes import CodeError
+from service.engine.layout import pack_simprints
 from service.engine.requests import AddAssets, Asset, Body, CreateIndex, Query, Simprint, Simprints
-from service.engine.store import pack_simprints
 
 try:
     from service.api import _chunks

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from service.engine import kernels, scoring
 from service.engine.columns import Words, to_words
+from service.engine.layout import TypeRow, simprint_bodies, simprint_places
 from service.engine.requests import Body, Chunk, Key, TypeMatch
-from service.engine.store import Cursor, TypeRow, simprint_bodies, simprint_places
+from service.engine.store import Cursor
 
 ROUNDING = 1 + 1e-12
 """An upper bound stays one whatever the order of its sums."""

@@ -20,6 +20,7 @@ from service.engine.export import Export, count, export, facts
 from service.engine.files import LIVE, SEGMENTS, DirectoryLock
 from service.engine.group import Group, Replay, asset_not_found, find_index, require_realm, types_of, units_of
 from service.engine.journal import Journal, LogPlace, LogRecord
+from service.engine.layout import IndexRow, encode, index_rows, records, u32, unpack_simprints
 from service.engine.opening import mark_whole, open_columns, rebuild, refuse_foreign, require_readable
 from service.engine.options import Options
 from service.engine.parts import Parts, Report, Tally
@@ -29,20 +30,7 @@ from service.engine.replay import carry_out, groups
 from service.engine.requests import Answer, Body, DeleteAsset, DeleteIndex, IndexInfo, Key, Query, Request, SearchAnswer, StoredAsset
 from service.engine.sample import SAMPLE_LIMIT, Asked, Sample, choose, stored_indexes
 from service.engine.stale import StaleView
-from service.engine.store import (
-    IndexRow,
-    Store,
-    StoreError,
-    Transaction,
-    asset_simprints,
-    encode,
-    index_rows,
-    put_sequence,
-    records,
-    sequence_of,
-    u32,
-    unpack_simprints,
-)
+from service.engine.store import Store, StoreError, Transaction, asset_simprints, put_sequence, sequence_of
 from service.engine.tiers import Tiers
 from service.engine.upkeep import Upkeep
 

@@ -22,23 +22,10 @@ from service import __version__
 from service.engine.columns import Token
 from service.engine.errors import NoSpace, Unwritable
 from service.engine.files import NO_SPACE, SEGMENTS, sync_directory
+from service.engine.layout import FORMAT, index_rows, parse_column_key, segment_rows, type_rows, u32
 from service.engine.parts import Parts
 from service.engine.segments import segment_path
-from service.engine.store import (
-    FORMAT,
-    LMDB_ENGINE,
-    PAGE_BYTES,
-    Store,
-    Transaction,
-    index_rows,
-    parse_column_key,
-    prefixed,
-    segment_rows,
-    sequence_of,
-    time_of,
-    type_rows,
-    u32,
-)
+from service.engine.store import LMDB_ENGINE, PAGE_BYTES, Store, Transaction, prefixed, sequence_of, time_of
 
 ATTEMPTS = 5
 

@@ -11,9 +11,9 @@ import msgspec
 from service.engine.columns import Column, ColumnName, Segment, Token
 from service.engine.errors import EngineError
 from service.engine.graphs import Builder, GraphFile, check, settings_for
+from service.engine.layout import column_key, segment_rows
 from service.engine.parts import Parts
 from service.engine.segments import graph_name, segment_path
-from service.engine.store import column_key, segment_rows
 
 RETRY_S = 600.0
 """A graph that could not be built waits that long: the others come first."""

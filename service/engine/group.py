@@ -13,6 +13,7 @@ from service.engine import codes
 from service.engine.columns import Columns
 from service.engine.errors import Conflict, Damaged, Invalid, NotFound, Unfit
 from service.engine.journal import LogPlace
+from service.engine.layout import FORMAT, IndexRow, LogRow, TypeRow, encode, index_rows, records, simprint_bodies, type_rows, u32, u64
 from service.engine.postings import PostingChanges
 from service.engine.requests import (
     AddAssets,
@@ -27,26 +28,7 @@ from service.engine.requests import (
     Simprints,
     StoredAsset,
 )
-from service.engine.store import (
-    FORMAT,
-    IndexRow,
-    LogRow,
-    Store,
-    Transaction,
-    TypeRow,
-    asset_simprints,
-    encode,
-    index_rows,
-    next_index_number,
-    prefixed,
-    put_sequence,
-    records,
-    sequence_of,
-    simprint_bodies,
-    type_rows,
-    u32,
-    u64,
-)
+from service.engine.store import Store, Transaction, asset_simprints, next_index_number, prefixed, put_sequence, sequence_of
 
 PIECE_POSTINGS = 20_000
 """A request with more is carried out in pieces: sorting a long list would hold up every other thread."""

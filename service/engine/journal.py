@@ -13,7 +13,8 @@ import time
 import msgspec
 
 from service.engine.errors import Damaged
-from service.engine.store import Store, Transaction, log_heads, number_of, put_sequence, sequence_of, time_of, u64
+from service.engine.layout import log_heads, number_of, u64
+from service.engine.store import Store, Transaction, put_sequence, sequence_of, time_of
 
 TRIM_ROWS = 2_000
 """Rows that one transaction deletes: a commit must not wait for more. A group that writes many deletes up to twice as many."""

@@ -13,9 +13,10 @@ import numpy as np
 
 from service.engine.columns import Column, ColumnName, Segment, Token, Words, sort_distinct
 from service.engine.graphs import GraphFile, check
+from service.engine.layout import column_key, segment_rows
 from service.engine.parts import Parts
 from service.engine.segments import is_whole, missing_rows, segment_path
-from service.engine.store import column_key, segment_rows, sequence_of
+from service.engine.store import sequence_of
 
 Swap = Callable[[ColumnName, Column, set[Token], Words, int], None]
 """Puts rows in the place of segments; they lack what was dead at the sequence."""

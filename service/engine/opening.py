@@ -17,20 +17,11 @@ from service.engine.errors import Damaged
 from service.engine.files import CLEAN, LIVE, sync_directory
 from service.engine.graphs import GraphFile
 from service.engine.group import types_of
+from service.engine.header import check_header
+from service.engine.layout import SegmentRow, column_key, index_rows, parse_column_key, parse_tail, segment_rows
 from service.engine.parts import Parts
 from service.engine.segments import clear_unnamed, describe, is_untouched, is_whole, missing_rows, segment_path, split, write_segment
-from service.engine.store import (
-    SegmentRow,
-    Store,
-    Transaction,
-    check_header,
-    column_key,
-    create,
-    index_rows,
-    parse_column_key,
-    parse_tail,
-    segment_rows,
-)
+from service.engine.store import Store, Transaction, create
 from service.engine.walk import require_whole
 
 _KEY_BYTES = 9

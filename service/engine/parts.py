@@ -12,9 +12,10 @@ import msgspec
 
 from service.engine.columns import ColumnName, Columns, Token
 from service.engine.journal import Journal
+from service.engine.layout import SegmentRow, column_key, encode
 from service.engine.options import Options
 from service.engine.pressure import Pressure
-from service.engine.store import SegmentRow, Store, Transaction, column_key, encode
+from service.engine.store import Store, Transaction
 from service.engine.tiers import Tiers
 
 Report = Callable[[str, dict[str, object]], None]

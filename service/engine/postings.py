@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.engine.columns import WORD_BYTES, Columns
+from service.engine.layout import TypeRow, column_key, posting_prefix, tail_values
 from service.engine.requests import SIMPRINT_PLACE_BYTES, Key, Simprints
-from service.engine.store import Store, Transaction, TypeRow, column_key, posting_prefix, tail_values
+from service.engine.store import Store, Transaction
 
 POSTING_BYTES = 8
 PREFIX_BYTES = 8

@@ -15,12 +15,13 @@ from typing import NamedTuple
 from service.engine import codes, kernels, scoring
 from service.engine.columns import LENGTHS, WORD_BYTES, ColumnName, Columns, Segment, Words, query_words, run_of, to_bodies
 from service.engine.group import find_type, record_of, units_of
+from service.engine.layout import IndexRow, posting_prefix
 from service.engine.metadata import public_metadata
 from service.engine.options import Options
 from service.engine.postings import has_no_column
 from service.engine.requests import Body, Key, Match, Raw, StoredAsset
 from service.engine.stale import StaleView
-from service.engine.store import Cursor, IndexRow, Store, Transaction, distinct_keys, posting_prefix
+from service.engine.store import Cursor, Store, Transaction, distinct_keys
 from service.engine.tiers import Tiers
 
 HITS_MAX = 400_000

@@ -13,7 +13,8 @@ import msgspec
 from service.engine.errors import Conflict, Damaged, EngineError, Invalid, NotFound, Unfit
 from service.engine.group import Replay
 from service.engine.journal import LogRecord
-from service.engine.store import FORMAT, LogHead, LogRow, StoreError, log_heads, log_rows
+from service.engine.layout import FORMAT, LogHead, LogRow, log_heads, log_rows
+from service.engine.store import StoreError
 
 GROUP_BYTES = 1 << 20
 """Rows of one transaction. More is hardly quicker, and LMDB keeps the memory of its largest commit: up to a page for each posting."""

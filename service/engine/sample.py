@@ -6,8 +6,9 @@ import random
 
 import msgspec
 
+from service.engine.layout import IndexRow, index_rows, number_of, u32, u64
 from service.engine.requests import Key
-from service.engine.store import Cursor, IndexRow, Store, Transaction, index_rows, number_of, u32, u64
+from service.engine.store import Cursor, Store, Transaction
 
 KEY_BYTES = 8
 SAMPLE_LIMIT = 10

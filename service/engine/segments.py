@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from service.engine.columns import Column, Segment, Token, Words, map_segment, sort_distinct, to_bodies, to_words
 from service.engine.errors import Unwritable
 from service.engine.files import digest_of, publish
-from service.engine.store import SegmentRow, Store, Transaction, distinct_keys, posting_prefix
+from service.engine.layout import SegmentRow, posting_prefix
+from service.engine.store import Store, Transaction, distinct_keys
 
 CHUNK_ROWS = 262_144
 Bytes = NDArray[np.bytes_]

@@ -22,11 +22,12 @@ from service.engine.chunks import TypeSearch
 from service.engine.columns import ColumnName, Segment, Words, query_words, to_bodies
 from service.engine.errors import Unfit
 from service.engine.group import find_type, record_of
+from service.engine.layout import IndexRow, TypeRow, posting_prefix, u32
 from service.engine.metadata import public_metadata
 from service.engine.parts import Parts
 from service.engine.requests import Body, ChunkMatch, Key
 from service.engine.stale import StaleView
-from service.engine.store import Cursor, IndexRow, Transaction, TypeRow, posting_prefix, u32
+from service.engine.store import Cursor, Transaction
 
 QUESTION_POSTINGS = 256
 """A code with more postings is not read before it was asked whether it can matter."""

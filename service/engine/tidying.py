@@ -9,10 +9,11 @@ from service.engine.columns import Block, Column, ColumnName, Segment, Token, Wo
 from service.engine.errors import NoSpace
 from service.engine.graph_tier import GraphTier
 from service.engine.graphs import GraphFile
+from service.engine.layout import SegmentRow, column_key, parse_tail, segment_rows, tail_values, u64
 from service.engine.mending import Mending
 from service.engine.parts import Parts
 from service.engine.segments import live_rows, segment_path, split, write_segment
-from service.engine.store import SegmentRow, Transaction, column_key, parse_tail, prefixed, segment_rows, sequence_of, tail_values, u64
+from service.engine.store import Transaction, prefixed, sequence_of
 
 PURGE_KEYS = 2_000
 REWRITE_SEGMENTS = 8

@@ -12,8 +12,10 @@ from service.engine.columns import Token
 from service.engine.errors import Damaged
 from service.engine.files import LIVE, SEGMENTS, DirectoryLock
 from service.engine.graphs import check
+from service.engine.header import lmdb_problems
+from service.engine.layout import index_rows, parse_column_key, segment_rows, u32
 from service.engine.segments import is_whole, segment_path
-from service.engine.store import Store, index_rows, lmdb_problems, parse_column_key, prefixed, segment_rows, u32
+from service.engine.store import Store, prefixed
 
 
 def verify(directory: Path) -> list[str]:

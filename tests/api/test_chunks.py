@@ -16,8 +16,8 @@ from service.api.errors import Unprocessable
 from service.api.schema import Chunks
 from service.engine import codes
 from service.engine.codes import CodeError
+from service.engine.layout import pack_simprints, unpack_simprints
 from service.engine.requests import AddAssets, Simprint
-from service.engine.store import pack_simprints, unpack_simprints
 
 # Where no compiler is, the package installs without it, and all is read by the strict decoder. In CI a skip is a failure.
 _chunks = pytest.importorskip("service.api._chunks", reason="the C part was not built: install a compiler, then the package again")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from service.engine.engine import Engine
 from service.engine.errors import EngineError
+from service.engine.layout import pack_simprints, unpack_simprints
 from service.engine.options import Options
 from service.engine.requests import AddAssets, Answer, Asset, CreateIndex, Key, Query, Raw, Request, SearchAnswer, Simprint, Simprints
-from service.engine.store import pack_simprints, unpack_simprints
 
 META, CONTENT, DATA, INSTANCE = (0, 0), (2, 0), (3, 0), (4, 0)
 SMALL = Options(segment_codes=64, disk_free_min_bytes=0)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from service.engine.engine import Engine
 from service.engine.journal import LogRecord
+from service.engine.layout import index_rows, pack_simprints, records, type_rows
 from service.engine.options import Options
 from service.engine.requests import AddAssets, Asset, Body, CreateIndex, DeleteAsset, DeleteIndex, Request, Simprint, Simprints
-from service.engine.store import Store, index_rows, pack_simprints, records, type_rows
+from service.engine.store import Store
 from tests.engine.building import CONTENT, DATA, INSTANCE, META, key, opened, unit
 
 KEPT = Options(segment_codes=64, disk_free_min_bytes=0, keep_log=True)

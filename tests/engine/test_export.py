@@ -22,10 +22,11 @@ from service.engine.errors import EngineError, NoSpace, Unwritable
 from service.engine.export import Export, unfit
 from service.engine.export import export as export_parts
 from service.engine.journal import LogRecord
+from service.engine.layout import FORMAT, LogRow, encode
 from service.engine.opening import inspect
 from service.engine.options import Options
 from service.engine.requests import AddAssets, DeleteAsset, DeleteIndex, Request
-from service.engine.store import FORMAT, LogRow, Store, encode
+from service.engine.store import Store
 from tests.engine.building import CONTENT, META, SMALL, add, asset, create, do, flipped, key, opened, random_units, search, settle, unit
 from tests.engine.history import KEPT, tables, whole_log
 from tests.project import ROOT

@@ -15,8 +15,9 @@ import pytest
 from service.engine.engine import Engine
 from service.engine.errors import Damaged, EngineError
 from service.engine.journal import TRIM_ROWS, LogPlace
+from service.engine.layout import log_rows, u64
 from service.engine.requests import CreateIndex, DeleteAsset, Request
-from service.engine.store import Store, log_rows, u64
+from service.engine.store import Store
 from tests.engine.building import META, SMALL, Events, add, asset, create, do, key, opened, unit
 from tests.engine.history import KEPT, whole_log
 from tests.project import ROOT

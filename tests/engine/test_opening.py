@@ -13,9 +13,9 @@ from service.engine.engine import Engine
 from service.engine.errors import Damaged, Locked, Unwritable
 from service.engine.files import DirectoryLock
 from service.engine.journal import LogRecord
+from service.engine.layout import FORMAT, LogRow, encode
 from service.engine.opening import LocalData, inspect, make_empty, mark_whole
 from service.engine.requests import DeleteIndex
-from service.engine.store import FORMAT, LogRow, encode
 from tests.engine.building import SMALL, Events, add, asset, create, opened, random_units, search, settle
 
 

@@ -14,9 +14,9 @@ import pytest
 from service.engine.engine import Engine
 from service.engine.errors import Damaged, NoSpace
 from service.engine.journal import LogRecord
+from service.engine.layout import FORMAT, LogRow, encode
 from service.engine.replay import GROUP_BYTES
 from service.engine.requests import AddAssets, CreateIndex, DeleteAsset, Request
-from service.engine.store import FORMAT, LogRow, encode
 from tests.engine.building import CONTENT, META, add, asset, create, do, key, opened, random_units, search, settle, unit
 from tests.engine.history import KEPT, make_history, pieces, tables, whole_log
 from tests.project import ROOT

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from service.engine.engine import Engine
+from service.engine.layout import TAIL_VALUE_BYTES, column_key, parse_tail, tail_values
 from service.engine.options import Options
-from service.engine.store import TAIL_VALUE_BYTES, column_key, parse_tail, tail_values
 from tests.engine.building import META, add, asset, create, opened, search, settle, unit
 
 SEGMENT_CODES = 100

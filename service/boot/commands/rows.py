@@ -8,8 +8,8 @@ import msgspec
 
 from service.boot.commands.told import EXIT_PROBLEMS, Told
 from service.engine.codes import format_id
+from service.engine.layout import FORMAT, log_heads, log_rows
 from service.engine.requests import AddAssets, CreateIndex, DeleteAsset, DeleteIndex, Request
-from service.engine.store import FORMAT, log_heads, log_rows
 from service.tables import members, moment, size, table
 from snapshots.errors import Missing
 from snapshots.log import Header, Row
