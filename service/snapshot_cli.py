@@ -139,13 +139,23 @@ def list_all(manner: Manner) -> None:
 
 @snapshot.command(help="Show a generation, or a file of unshipped writes.")
 @click.argument("what", metavar="GENERATION|FILE")
+@click.option("--adds", metavar="INDEX", help="Of a file: what this index got, to be sent again; each line is a body for POST.")
+@click.option("--deletes", metavar="INDEX", help="Of a file: what this index lost; each line is an ISCC-ID.")
 @_manner
-def show(manner: Manner, what: str) -> None:
+def show(manner: Manner, what: str, adds: str | None, deletes: str | None) -> None:
     from service.boot.commands import generations, rows
 
+    if adds is not None and deletes is not None:
+        raise click.UsageError("--adds and --deletes exclude each other")
     if what.isascii() and what.isdigit() and len(what) <= DIGITS_MAX:
+        if adds is not None or deletes is not None:
+            raise click.UsageError("--adds and --deletes go with a file")
         number = int(what)
         manner.tell(lambda settings: generations.show_generation(settings, number))
+    elif adds is not None:
+        manner.tell(lambda _: rows.show_adds(Path(what), adds), needs_bucket=False)
+    elif deletes is not None:
+        manner.tell(lambda _: rows.show_deletes(Path(what), deletes), needs_bucket=False)
     else:
         manner.tell(lambda _: rows.show_file(Path(what)), needs_bucket=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -14,14 +15,18 @@ import pytest
 from service.boot.commands.told import Failure, Told, answered, opened_prefix
 from service.boot.life import permissions
 from service.engine.errors import Damaged, Locked
+from service.engine.layout import FORMAT, LogRow
+from service.engine.requests import AddAssets, CreateIndex, DeleteAsset, DeleteIndex, Request
+from service.tables import moment
 from snapshots.errors import Corrupt, Fenced, Foreign, Missing, NoRoom, Refused, Unreachable
-from snapshots.log import START, Header, LogObject, freeze
+from snapshots.log import START, Header, LogObject, Row, freeze
 from snapshots.manifest import EMPTY_LOG
 from snapshots.mark import read_mark
 from snapshots.paths import manifest_key
 from snapshots.start import Action, Disk, Remote, decide
 from snapshots.walk import Diverged
 from tests.commanding import ROWS, Place, Story, assets, blobs, filled, require_error, story_in, tree
+from tests.engine.building import asset, key
 from tests.project import ROOT
 
 COMMANDS = ["init", "create", "list", "show", "diff", "verify", "restore", "pin", "unpin", "prune", "gc", "doctor"]
@@ -92,6 +97,8 @@ def test_wrong_settings_and_arguments(place: Place) -> None:
         ["verify", "--drill", "--full"],
         ["verify", "--drill", 3],
         ["verify", "--url", "http://127.0.0.1:1"],
+        ["show", 1, "--adds", "a"],
+        ["show", "some.log", "--adds", "a", "--deletes", "a"],
         ["pin", "a", "--expires", "soon"],
         ["pin", "a", "--expires", "0"],
         ["nothing"],
@@ -174,7 +181,7 @@ def test_show_a_generation(story: Story) -> None:
 
 
 def test_show_a_file_of_unshipped_rows(story: Story, tmp_path: Path) -> None:
-    """Header, and of each row its kind, index, time and ISCC-IDs; a damaged file is integrity."""
+    """Header, and of each row its kind, index, time, ISCC-IDs and entries; for people a line for each. A damaged file is integrity."""
     place = story.place
     mark = read_mark(place.directory / "live")
     assert mark is not None
@@ -193,10 +200,68 @@ def test_show_a_file_of_unshipped_rows(story: Story, tmp_path: Path) -> None:
     assert {row["index"] for row in found["rows"]} == {"a"}
     assert found["rows"][0]["iscc_ids"] == []
     assert all(len(row["iscc_ids"]) == 1 and row["iscc_ids"][0].startswith("ISCC:MAI") for row in found["rows"][1:])
+    assert [[each["iscc_id"] for each in row["assets"]] for row in found["rows"]] == [
+        row["iscc_ids"] if row["kind"] == "add" else [] for row in found["rows"]
+    ]
     assert found["header"]["lineage"] == mark.lineage
+    shown = [line.split() for line in ran.out.splitlines()[-ROWS:]]
+    assert [(int(line[0]), line[1], line[-1]) for line in shown[1:]] == [
+        (row["sequence"], moment(row["time_us"]), row["iscc_ids"][0]) for row in found["rows"][1:]
+    ]
+    assert shown[0][2:] == ["create", "index", "a"]
+    assert [line[2:4] for line in shown[1:]] == [[row["kind"], "a"] for row in found["rows"][1:]]
+    deleted = [row["iscc_ids"][0] for row in found["rows"] if row["kind"] == "delete"]
+    left = [row["assets"][0] for row in found["rows"] if row["kind"] == "add" and row["iscc_ids"][0] not in deleted]
+    assert re.search(rf"^index a +{len(left)} to add \(--adds a\), {len(deleted)} to delete \(--deletes a\)$", ran.out, re.MULTILINE)
+    adds = place.run("show", path, "--adds", "a")
+    assert (adds.code, [json.loads(line) for line in adds.out.splitlines()]) == (0, [left])
+    assert place.run("show", path, "--adds", "a", "--json").json == [left]
+    assert place.run("show", path, "--deletes", "a").out.split() == deleted
+    assert place.run("show", path, "--deletes", "a", "--json").json == deleted
+    require_error(place.run("show", path, "--adds", "b"), 3, "has nothing of an index b; it has a")
     damaged = path.with_name("damaged.log")
     damaged.write_bytes(path.read_bytes()[:-40] + b"x" * 40)
     require_error(place.run("show", damaged), 4, "log object differs from its digest")
+
+
+def unshipped(path: Path, *requests: Request, format_: int = FORMAT) -> Path:
+    """A file of these."""
+    rows = [Row(at, at, msgspec.msgpack.encode(LogRow(at, format_, request))) for at, request in enumerate(requests, 1)]
+    path.write_bytes(freeze(Header("a" * 32, 1, "b" * 32, 1, START, 1, len(rows), len(rows), 1), rows)[0])
+    return path
+
+
+def test_show_every_operation(place: Place) -> None:
+    """One line each; only so many for people."""
+    both = AddAssets("a", [asset(1), asset(2)])
+    path = unshipped(
+        place.root / "x.log", CreateIndex("a"), both, AddAssets("a", [asset(2)]), DeleteAsset("a", 0, key(2)), both, DeleteIndex("a"), both
+    )
+    lines = [line.split()[2:] for line in place.run("show", path).out.split("\n\n")[1].splitlines()[1:]]
+    one, two = lines[1][-1], lines[2][-1]
+    assert lines == [
+        ["create", "index", "a"],
+        *(["add", "a", number] for number in (one, two)),
+        ["update", "a", two],
+        ["delete", "a", two],
+        ["update", "a", one],
+        ["add", "a", two],
+        ["drop", "index", "a"],
+        *(["add", "a", number] for number in (one, two)),
+    ]
+    many = unshipped(place.root / "y.log", AddAssets("a", [asset(number) for number in range(250)]))
+    ran = place.run("show", many)
+    assert ran.out.endswith("\nand 150 more: --json has all\n")
+    assert len(place.run("show", many, "--json").json["rows"][0]["assets"]) == 250
+
+
+def test_show_rows_of_another_version(place: Place) -> None:
+    """Are told one by one; what is to be sent again is not told in part."""
+    path = unshipped(place.root / "x.log", CreateIndex("a"), format_=99)
+    ran = place.run("show", path)
+    assert (ran.code, ran.out.splitlines()[-1].split()[2:]) == (4, ["?"])
+    assert "row 1 of " in ran.err
+    require_error(place.run("show", path, "--adds", "a"), 4, "it has format 99, this version reads")
 
 
 def test_diff(story: Story) -> None:

@@ -14,11 +14,14 @@ from typing import NamedTuple
 from snapshots.addresses import open_bucket
 from snapshots.paths import blob_key
 from snapshots.prefix import Prefix
+from snapshots.unshipped import unshipped_files
 from tests.stores.faulty import answer, faulty_store
 from tests.stores.store import Store
+from tests.system.client import Client
 from tests.system.entries import iscc_id
 from tests.system.estate import REMOTE, checkpoint, new_entry, trust
-from tests.system.guide_world import World
+from tests.system.guide_world import SECRET, World
+from tests.system.lookup import find_wholly
 from tests.system.server import Server
 
 INDEX = "books"
@@ -26,13 +29,14 @@ ENDING_S = 30.0
 
 
 class Scene(NamedTuple):
-    """`prepare` is called with a world in which nothing runs."""
+    """`prepare` is called with a world in which nothing runs, `require` when all commands have run."""
 
     page: str
     sections: tuple[str, ...]
     prepare: Callable[[World], None]
     settings: Mapping[str, object] = MappingProxyType({})
     may_delete: bool = True
+    require: Callable[[World], None] = lambda _: None
 
 
 def nothing(_: World) -> None:
@@ -60,11 +64,13 @@ def filled(world: World) -> None:
 
 
 def lost_to_another(world: World) -> None:
-    """Another process took the bucket while writes of this one were not shipped; this one ended with 5."""
+    """Another process took the bucket while writes of this one were not shipped; this one ended with 5. The other runs on."""
     filled(world)
     with world.client() as client:
         assert client.add(INDEX, [new_entry(number) for number in range(3, 6)]).status == 201
+        assert client.send("DELETE", f"/indexes/{INDEX}/assets/{iscc_id(1001)}").status == 204
     other = Server(world.root / "other")
+    other.port = world.other_port
     other.environment = {**world.environment, "ISCC_SEARCH_PORT": str(other.port), "ISCC_SEARCH_INDEX_URI": str(world.root / "other")}
     world.servers[other.port] = other
     trust(other.directory, world.bucket)
@@ -73,6 +79,25 @@ def lost_to_another(world: World) -> None:
     with world.client(**REMOTE) as client:
         assert client.add(INDEX, [new_entry(6)]).status == 503
     assert world.server.wait_exit(ENDING_S) == 5
+
+
+def added_again(world: World) -> None:
+    """The owner has what was added: each by every unit."""
+    require_there(world, 1, 2, 3, 4, 5, 6)
+
+
+def done_again(world: World) -> None:
+    """And what was deleted is gone."""
+    require_there(world, 2, 3, 4, 5, 6)
+    assert unshipped_files(world.data) == []
+
+
+def require_there(world: World, *numbers: int) -> None:
+    """These of `lost_to_another` and no others, at the other process."""
+    with Client(world.other_port, headers={"x-api-key": SECRET}) as client:
+        found = find_wholly(client, INDEX, [new_entry(number) for number in range(8)])
+        assert found == {new_entry(number)["iscc_id"] for number in numbers}
+        assert client.index(INDEX).body["assets"] == len(numbers)
 
 
 def damaged(world: World) -> None:
@@ -102,10 +127,10 @@ SCENES = (
     Scene("deploy.md", ("how-to-see-that-it-works",), initialised),
     Scene("operate.md", ("operate", "disk-full"), filled),
     Scene("operate.md", ("restore-failed",), damaged_and_disk_lost),
-    Scene("operate.md", ("fenced",), lost_to_another, {"LOG_INTERVAL": 60}),
+    Scene("operate.md", ("fenced",), lost_to_another, {"LOG_INTERVAL": 60}, require=added_again),
     Scene("operate.md", ("verify-failed",), damaged),
     Scene("recovery.md", ("what-is-there", "to-a-moment-of-the-past"), filled),
-    Scene("recovery.md", ("a-file-of-unshipped-writes",), lost_to_another, {"LOG_INTERVAL": 60}),
+    Scene("recovery.md", ("a-file-of-unshipped-writes",), lost_to_another, {"LOG_INTERVAL": 60}, require=done_again),
     Scene("recovery.md", ("practise", "pins", "retention"), filled),
     Scene("upgrade.md", ("order", "rollback"), filled),
     Scene("security.md", ("the-key",), initialised),

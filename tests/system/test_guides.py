@@ -36,6 +36,7 @@ def test_commands_do_what_the_guides_say(tmp_path: Path, store: Store, scene: Sc
                 assert "".join(f"$ {command}{plain(output)}\n" for command, output, _ in seen) == "".join(
                     f"$ {command}{plain(output)}\n" for command, output in block.steps
                 )
+        scene.require(world)
 
 
 def test_every_command_has_its_scene() -> None:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from service.boot.commands.sending import Entry, Outcome, bodies, entry, outcomes
 from service.boot.commands.told import EXIT_PROBLEMS, Told
 from service.engine.codes import format_id
 from service.engine.layout import FORMAT, log_heads, log_rows
 from service.engine.requests import AddAssets, CreateIndex, DeleteAsset, DeleteIndex, Request
-from service.tables import members, moment, size, table
-from snapshots.errors import Missing
+from service.tables import members, moment, table
+from snapshots.errors import Corrupt, Missing
 from snapshots.log import Header, Row
 from snapshots.unshipped import read_unshipped
 
-IDS_SHOWN = 3
+LINES_SHOWN = 100
 """In a table; programs get all."""
+WHOLE = {"create": "create index", "drop": "drop index"}
 
 
 class ShownRow(msgspec.Struct, frozen=True):
-    """One committed request. `kind` is `add`, `delete`, `create`, `drop`, or empty with a `problem`."""
+    """One committed request. `kind` is `add`, `delete`, `create`, `drop`, or empty with a `problem`. `assets` are those of an add."""
 
     sequence: int
     time_us: int
@@ -28,6 +31,7 @@ class ShownRow(msgspec.Struct, frozen=True):
     kind: str
     index: str
     iscc_ids: list[str]
+    assets: list[Entry] = []
     problem: str = ""
 
 
@@ -39,45 +43,88 @@ class ShownLog(msgspec.Struct, frozen=True):
     rows: list[ShownRow]
 
 
+class _Read(msgspec.Struct, frozen=True):
+    row: Row
+    request: Request | None
+    problem: str = ""
+
+
 def show_file(path: Path) -> Told:
     """Raises Missing or Corrupt."""
+    header, found = _file(path)
+    rows = [_shown(each) for each in found]
+    problems = tuple(f"row {row.sequence} of {path}: {row.problem}" for row in rows if row.problem)
+    data = ShownLog(str(path), header, rows)
+    text = f"{_figures(header, _outcomes(found))}\n\n{_table(rows)}"
+    return Told(data, text, problems, EXIT_PROBLEMS if problems else 0)
+
+
+def show_adds(path: Path, index: str) -> Told:
+    """What an index got, to be sent again: a body in each line. Raises also when a row cannot be read, since all of them count."""
+    found = list(bodies(_of(path, index).adds))
+    return Told([msgspec.Raw(body) for body in found], b"\n".join(found).decode())
+
+
+def show_deletes(path: Path, index: str) -> Told:
+    """What an index lost, one ISCC-ID in each line. Raises as `show_adds`."""
+    found = _of(path, index).deletes
+    return Told(found, "\n".join(found))
+
+
+def _of(path: Path, index: str) -> Outcome:
+    _, found = _file(path)
+    for each in found:
+        if each.problem:
+            raise Corrupt(f"row {each.row.sequence} of {path}: {each.problem}")
+    there = _outcomes(found)
+    if index not in there:
+        raise Missing(f"{path} has nothing of an index {index}; it has {', '.join(there) or 'none'}")
+    return there[index]
+
+
+def _file(path: Path) -> tuple[Header, list[_Read]]:
     if not path.is_file():
         raise Missing(f"there is no file {path}; give a generation, or a file that ends with .log")
     found = read_unshipped(path)
-    rows = [_shown(row) for row in found.rows]
-    problems = tuple(f"row {row.sequence} of {path}: {row.problem}" for row in rows if row.problem)
-    data = ShownLog(str(path), found.header, rows)
-    return Told(data, f"{_figures(found.header)}\n\n{_table(rows)}", problems, EXIT_PROBLEMS if problems else 0)
+    return found.header, [_read(row) for row in found.rows]
 
 
-def _shown(row: Row) -> ShownRow:
+def _outcomes(found: list[_Read]) -> dict[str, Outcome]:
+    return outcomes(each.request for each in found if each.request is not None)
+
+
+def _read(row: Row) -> _Read:
     try:
         head = log_heads.decode(row.data)
         if head.format != FORMAT:
-            return _unknown(row, f"it has format {head.format}, this version reads {FORMAT}: run the version that wrote it")
-        request = log_rows.decode(row.data).request
+            return _Read(row, None, f"it has format {head.format}, this version reads {FORMAT}: run the version that wrote it")
+        return _Read(row, log_rows.decode(row.data).request)
     except msgspec.MsgspecError as error:
-        return _unknown(row, f"it cannot be read: {error}")
-    return ShownRow(row.sequence, row.time_us, len(row.data), *_told(request))
+        return _Read(row, None, f"it cannot be read: {error}")
 
 
-def _unknown(row: Row, problem: str) -> ShownRow:
-    return ShownRow(row.sequence, row.time_us, len(row.data), "", "", [], problem)
+def _shown(found: _Read) -> ShownRow:
+    row = found.row
+    kind, index, ids, assets = _told(found.request)
+    return ShownRow(row.sequence, row.time_us, len(row.data), kind, index, ids, assets, found.problem)
 
 
-def _told(request: Request) -> tuple[str, str, list[str]]:
+def _told(request: Request | None) -> tuple[str, str, list[str], list[Entry]]:
     match request:
         case CreateIndex():
-            return "create", request.name, []
+            return "create", request.name, [], []
         case DeleteIndex():
-            return "drop", request.name, []
+            return "drop", request.name, [], []
         case AddAssets():
-            return "add", request.index, [format_id(asset.realm, asset.key) for asset in request.assets]
+            assets = [entry(asset) for asset in request.assets]
+            return "add", request.index, [asset.iscc_id for asset in assets], assets
         case DeleteAsset():
-            return "delete", request.index, [format_id(request.realm, request.key)]
+            return "delete", request.index, [format_id(request.realm, request.key)], []
+        case _:
+            return "", "", [], []
 
 
-def _figures(header: Header) -> str:
+def _figures(header: Header, indexes: dict[str, Outcome]) -> str:
     return members(
         [
             ("lineage", header.lineage),
@@ -86,15 +133,33 @@ def _figures(header: Header) -> str:
             ("would have been", f"log object {header.number}"),
             ("requests", f"{header.first} to {header.last}" if header.rows else "none: a fence"),
             ("written", moment(header.created_us)),
+            *((f"index {name}", _in_all(name, found)) for name, found in indexes.items()),
         ]
     )
 
 
+def _in_all(name: str, found: Outcome) -> str:
+    adds = [f"{len(found.adds)} to add (--adds {name})"] if found.adds else []
+    deletes = [f"{len(found.deletes)} to delete (--deletes {name})"] if found.deletes else []
+    return ", ".join(adds + deletes) or "no assets"
+
+
 def _table(rows: list[ShownRow]) -> str:
-    cells = [(row.sequence, moment(row.time_us), row.kind or "?", row.index, size(row.bytes), _some(row.iscc_ids)) for row in rows]
-    return table(["request", "committed", "kind", "index", "size", "assets"], cells, right=["request", "size"])
+    lines = list(_lines(rows))
+    text = table(["request", "committed", "operation", "index", "asset"], lines[:LINES_SHOWN], right=["request"])
+    more = len(lines) - LINES_SHOWN
+    return f"{text}\nand {more} more: --json has all" if more > 0 else text
 
 
-def _some(ids: list[str]) -> str:
-    more = len(ids) - IDS_SHOWN
-    return " ".join(ids[:IDS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+def _lines(rows: list[ShownRow]) -> Iterator[tuple[object, ...]]:
+    """One for each asset. An add of what the same file added before is an update; what an asset was before the file is not in it."""
+    there: set[tuple[str, str]] = set()
+    for row in rows:
+        told = row.sequence, moment(row.time_us)
+        if not row.iscc_ids:
+            yield *told, WHOLE.get(row.kind, "?"), row.index, ""
+            there = {each for each in there if each[0] != row.index}
+        for number in row.iscc_ids:
+            asset = (row.index, number)
+            yield *told, "update" if row.kind == "add" and asset in there else row.kind, *asset
+            (there.add if row.kind == "add" else there.discard)(asset)
