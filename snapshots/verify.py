@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
 from snapshots.bucket import Bucket
 from snapshots.catalog import LogSpan, bases, is_restorable, iso, log_span, piece_sizes, reigns, window_base
+from snapshots.damaged import Break, Noted
 from snapshots.errors import Corrupt, Missing, Refused
 from snapshots.fetch import Progress
 from snapshots.log import Place
@@ -43,12 +44,27 @@ class Report(msgspec.Struct, frozen=True):
     problems: tuple[str, ...]
     damaged: tuple[str, ...] = ()
     """Digests of the blobs among the problems: missing, or not what they should be."""
+    broken: Break | None = None
+    """Where the log behind the newest manifest cannot be replayed any further: only a newer checkpoint makes its end restorable."""
+
+    @property
+    def noted(self) -> Noted:
+        """What a checkpoint can put right."""
+        return Noted(frozenset(self.damaged), frozenset([self.broken] if self.broken is not None else []))
 
 
 def verify(
-    prefix: Prefix, generation: int | None, share: float, seed: int, progress: Progress, now_us: int, policy: Policy = USUAL
+    prefix: Prefix,
+    generation: int | None,
+    share: float,
+    seed: int,
+    progress: Progress,
+    now_us: int,
+    policy: Policy = USUAL,
+    suspects: Set[str] = frozenset(),
 ) -> Report:
-    """Reads the log, and of the blobs about `share` of the bytes, at least one blob. Raises Missing for a generation that is not there.
+    """Reads the log, and of the blobs about `share` of the bytes, at least one blob, and those of `suspects` that are named. Raises Missing
+    for a generation that is not there.
 
     The log is read whole, since each object must be linked to the one before: that is what was written in the last day or two.
     """
@@ -58,7 +74,8 @@ def verify(
     chosen = manifests if generation is None else _one(prefix, manifests, generation)
     sizes = piece_sizes([each for each in chosen if is_restorable(each, manifests)])
     wrong = _look(prefix.bucket, sizes)
-    sample = _sample({digest: sizes[digest] for digest in sorted(sizes) if digest not in wrong}, share, seed)
+    there = {digest: sizes[digest] for digest in sorted(sizes) if digest not in wrong}
+    sample = _sample(there, share, seed) | {digest: there[digest] for digest in sorted(suspects & there.keys())}
     wrong |= _read(prefix.bucket, sample, progress)
     problems += wrong.values()
     problems += _dangling_pins(prefix, manifests) if generation is None else []
@@ -77,6 +94,7 @@ def verify(
         log_bytes=chain.bytes,
         problems=(*problems, *chain.problems),
         damaged=tuple(sorted(wrong)),
+        broken=chain.broken,
     )
 
 
@@ -187,6 +205,7 @@ class _Chain:
         self._window_us = min(policy.window_us, WINDOW_US)  # of a longer one: what was pruned before somebody set it is no loss
         self.objects = self.rows = self.bytes = 0
         self.problems: list[str] = []
+        self.broken: Break | None = None
 
     def follow(self, progress: Progress) -> None:
         newest = self._manifests[-1]
@@ -194,13 +213,15 @@ class _Chain:
         self._require_reach(span)
         ours = [each for each in self._manifests if each.lineage == newest.lineage]
         starts = [each.log for each in (*bases(ours), newest) if span.goes_on(each.log)]
-        if not starts:
-            return
-        start = min(starts, key=lambda place: place.number)
+        places = {(place.number, place.digest, place.sequence) for place in starts}
         progress.begin("reading the log", 0)
-        end = self._walk(newest.lineage, start, {(place.number, place.digest, place.sequence) for place in starts}, progress)
-        if end.number < span.tail and not self.problems:
-            self.problems.append(f"log object is missing key={log_key(newest.lineage, end.number + 1)}")
+        end = self._walk(newest.lineage, min(starts, key=lambda place: place.number), span, places, progress) if starts else newest.log
+        if end.number < newest.log.number and span.goes_on(newest.log):  # broken where the newest state does not need it
+            end = self._walk(newest.lineage, newest.log, span, places, progress)
+        if not span.goes_on(newest.log):
+            self.broken = Break(newest.lineage, span.first - 1)
+        elif end.number < span.tail:
+            self.broken = Break(newest.lineage, end.number + 1)
         last = max(each.base_sequence for each in ours)
         if end.sequence < last and not self.problems:
             self.problems.append(f"the log of lineage {newest.lineage} ends at request {end.sequence}, a base has {last}")
@@ -222,7 +243,7 @@ class _Chain:
         what = f"log objects between {number} and {span.first} are missing" if span.tail > number else f"the log ends at {span.tail}"
         return f"{what}, generation {manifest.generation} needs all behind {number} lineage={span.lineage}: {meaning}"
 
-    def _walk(self, lineage: str, start: Place, named: set[tuple[int, str, int]], progress: Progress) -> Place:
+    def _walk(self, lineage: str, start: Place, span: LogSpan, named: set[tuple[int, str, int]], progress: Progress) -> Place:
         """The end of the chain, or where it broke."""
         end = start
         try:
@@ -234,4 +255,7 @@ class _Chain:
                     self.problems.append(f"a manifest names another log object than is there key={log_key(lineage, end.number)}")
         except Corrupt as error:
             self.problems.append(str(error))
+        else:
+            if end.number < span.tail:
+                self.problems.append(f"log object is missing key={log_key(lineage, end.number + 1)}")
         return end

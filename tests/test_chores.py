@@ -18,10 +18,12 @@ from service.boot.jobs import Job
 from service.boot.life import options
 from service.engine.files import DirectoryLock
 from service.engine.requests import CreateIndex
+from snapshots.damaged import Noted, noted
 from snapshots.errors import Refused
 from snapshots.files import sha256
-from snapshots.paths import MANIFESTS, blob_key
-from tests.commanding import Place
+from snapshots.paths import MANIFESTS, blob_key, log_key
+from tests.commanding import Place, commit
+from tests.snapshots.fakes import deaths, dying_at
 from tests.system.server import wait_until
 
 ALWAYS = 1e-9
@@ -133,6 +135,61 @@ def test_damage_in_the_newest_checkpoint_is_mended(
         assert done.drill().problems == []
         assert found.keeper.newest.pieces == {blob}
         assert sha256((place.bucket / blob_key(blob)).read_bytes()) == blob
+
+
+@pytest.mark.parametrize("finder", ["verify", "drill", "prune", "command"])
+def test_damage_is_known_to_the_next_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finder: str) -> None:
+    """Whoever found it: the process that serves next mends it, also when the first one was killed within the checkpoint that would have."""
+    place = Place(tmp_path, monkeypatch)
+    monkeypatch.setattr("service.boot.chores.VERIFY_SHARE", 1.0)
+    monkeypatch.setattr("service.boot.chores.RETRY_S", 0.0)
+    with chores(place, Schedule(3600, NEVER, "")) as (found, done):
+        found.engine.commit([CreateIndex("a")])
+        (blob,) = found.keeper.checkpoint().manifest.files[0].pieces
+        (place.bucket / blob_key(blob)).unlink()
+        match finder:
+            case "command":
+                assert place.run("verify").code == 4
+            case name:
+                getattr(done, name)()
+        assert "missing in the bucket or wrong" in found.keeper.due()
+        with deaths():
+            dying_at("publish.hint", found.keeper.checkpoint_if_due)
+    with chores(place, Schedule(3600, NEVER, "")) as (found, done):
+        assert "missing in the bucket or wrong" in found.keeper.due()
+        found.keeper.checkpoint_if_due()
+        assert found.keeper.due() == ""
+        assert sha256((place.bucket / blob_key(blob)).read_bytes()) == blob
+        job(done, "verify").run()
+        assert done.done.verify_problems == []
+        assert noted(place.directory) == Noted()
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"")], ids=["missing", "damaged"])
+@pytest.mark.parametrize("finder", ["verify", "drill"])
+def test_a_log_that_broke_behind_the_newest_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], object], finder: str
+) -> None:
+    """The newest state cannot be restored: a check finds it, another checkpoint is due at once, and then it can be restored."""
+    place = Place(tmp_path, monkeypatch, LOG_INTERVAL=0.05)
+    with chores(place, Schedule(3600, NEVER, "")) as (found, done):
+        commit(found, CreateIndex("a"))
+        found.keeper.checkpoint()
+        first = found.keeper.shipper.mark.log
+        for name in ("b", "c"):
+            commit(found, CreateIndex(name))
+            found.keeper.wait_shipped(found.engine.sequence)
+        spoil(place.bucket / log_key(found.keeper.newest.lineage, first.number + 1))
+        assert found.keeper.due() == ""
+        done.verify() if finder == "verify" else done.drill()
+        assert "the log behind the newest checkpoint cannot be read" in found.keeper.due()
+    with chores(place, Schedule(3600, NEVER, "")) as (found, done):
+        assert "the log behind the newest checkpoint cannot be read" in found.keeper.due()
+        assert done.drill().problems
+        found.keeper.checkpoint_if_due()
+        assert found.keeper.due() == ""
+        assert done.drill().problems == []
+        assert noted(place.directory) == Noted()
 
 
 def test_one_failure_keeps_no_other_from_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -17,10 +17,12 @@ from service.boot.keeper import Keeper
 from service.engine.options import Options
 from service.logs import event
 from snapshots import prune, sweep
+from snapshots.damaged import Noted
 from snapshots.errors import Corrupt, Refused
 from snapshots.fetch import Progress
 from snapshots.files import write_whole
 from snapshots.history import oldest_restorable
+from snapshots.paths import blob_key
 from snapshots.retention import USUAL, Policy
 from snapshots.ship import Report
 from snapshots.verify import verify
@@ -94,9 +96,9 @@ class Chores:
         self._drilling = threading.Lock()
         self._told: set[str] = set()
         """Warnings that are said once."""
-        self._mending = False
-        """The last check found blobs that the next checkpoint writes again: a check after that says whether it helped."""
         self.done = self._read()
+        self._mending = bool(self.done.verify_problems)
+        """The last check found what the next checkpoint may put right: a check after that says whether it helped."""
 
     def jobs(self) -> list[Job]:
         """Each for itself: one that fails keeps no other from its turn."""
@@ -130,6 +132,9 @@ class Chores:
             plan = sweep.plan(prefix, now_us)
             swept = sweep.carry_out(prefix, plan)
             generation = self._keeper.newest.generation
+        self._keeper.mend(Noted(frozenset(plan.missing)))
+        for digest in plan.missing:
+            event(logging.ERROR, "the bucket is damaged", problem=f"blob is missing key={blob_key(digest)}")
         for key in (*pruned.undeleted, *swept.undeleted):
             event(logging.ERROR, "the store says that it deleted an object, which is still there", key=key)
         self.done.pruned_at, self.done.pruned_generation = now_us / 1e6, generation
@@ -156,7 +161,8 @@ class Chores:
     def verify(self, share: float = VERIFY_SHARE) -> None:
         """Reads some of the bucket. What is wrong is counted, shown and logged; the next checkpoint writes again what it needs of it."""
         newest = self._keeper.newest
-        report = verify(self._keeper.prefix, None, share, time.time_ns(), Progress(), _now_us(), self._schedule.policy)
+        prefix, policy = self._keeper.prefix, self._schedule.policy
+        report = verify(prefix, None, share, time.time_ns(), Progress(), _now_us(), policy, self._keeper.damaged)
         self.done.verify_problems = list(report.problems)
         self.done.verify_failures += bool(report.problems)
         self.done.verified_at = _now_us() / 1e6
@@ -165,7 +171,7 @@ class Chores:
             self.done.verified_good_at = self.done.verified_at
         self._write()
         self._mending = not newest.pieces.isdisjoint(report.damaged)
-        self._keeper.mend(report.damaged)
+        self._keeper.mend(report.noted)
         for problem in report.problems:
             event(logging.ERROR, "the bucket is damaged", problem=problem)
         event(logging.INFO, "verified", read_bytes=report.read_bytes, problems=len(report.problems))
@@ -205,13 +211,13 @@ class Chores:
             problems=drilled.problems,
         )
         if drilled.problems:
-            self._keeper.mend(self._damaged_blobs())
+            self._keeper.mend(self._damage())
         return drilled
 
-    def _damaged_blobs(self) -> Sequence[str]:
-        """Of the newest checkpoint, which is read whole."""
+    def _damage(self) -> Noted:
+        """Of the newest checkpoint, which is read whole, and of the log."""
         generation = self._keeper.newest.generation
-        return verify(self._keeper.prefix, generation, 1.0, 0, Progress(), _now_us(), self._schedule.policy).damaged
+        return verify(self._keeper.prefix, generation, 1.0, 0, Progress(), _now_us(), self._schedule.policy).noted
 
     def _is_prune_due(self, now: float) -> bool:
         """An index that nobody changes is left alone: looking at the bucket costs requests."""

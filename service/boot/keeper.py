@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from service.engine.engine import Engine
 from service.engine.errors import EngineError
 from service.engine.requests import Answer, Request
 from service.logs import event, logger
+from snapshots.damaged import Noted, forget, make_folder, note, noted
 from snapshots.errors import Corrupt, Fenced, Rotten, SnapshotError, Unreachable
 from snapshots.manifest import Manifest
 from snapshots.prefix import Prefix
@@ -80,8 +81,7 @@ class Keeper:
         self._newest = owned.newest
         self._making = False
         """A checkpoint is being made."""
-        self._damaged: set[str] = set()
-        """Digests of blobs that are missing in the bucket or wrong."""
+        make_folder(directory)
         self.checkpoints = Checkpoints()
         self.uses_engine = True
         """Until `stop` has seen that nothing of this reads the engine any more."""
@@ -148,8 +148,11 @@ class Keeper:
     def due(self) -> str:
         """Why a checkpoint is due; empty when it is not."""
         newest, mark = self._newest, self.shipper.mark
-        if self._damaged and not self._damaged.isdisjoint(newest.pieces):
+        found = noted(self._directory)
+        if not found.blobs.isdisjoint(newest.pieces):
             return "the newest checkpoint has blobs that are missing in the bucket or wrong: they are written again"
+        if any(each.is_behind(newest) for each in found.breaks):
+            return "the log behind the newest checkpoint cannot be read: another one is needed to restore what came since"
         rows = self._engine.sequence - newest.base_sequence
         if rows == 0:
             return ""
@@ -162,9 +165,14 @@ class Keeper:
         age_s = time.time() - newest.base_time_us / 1e6 if newest.base_time_us else time.time() - newest.created_us / 1e6
         return f"the base is {age_s / 3600:.0f} hours old" if age_s > BASE_MAX_AGE_S else ""
 
-    def mend(self, damaged: Iterable[str]) -> None:
-        """These blobs are missing or wrong: the next checkpoint, due at once if the newest has some, writes again what it needs of them."""
-        self._damaged.update(damaged)
+    @property
+    def damaged(self) -> frozenset[str]:
+        """Blobs that somebody found missing or wrong, and that no checkpoint has written again."""
+        return noted(self._directory).blobs
+
+    def mend(self, found: Noted) -> None:
+        """This is wrong in the bucket: the next checkpoint, due at once if the newest one needs it, puts right what it can. Outlives us."""
+        note(self._directory, found)
 
     def checkpoint_if_due(self) -> None:
         """For the schedule. A bucket that cannot be reached is tried again at the next turn."""
@@ -176,7 +184,7 @@ class Keeper:
     def checkpoint(self) -> Published:
         """Makes one now. Raises what snapshots raise; being fenced also ends the service."""
         with self._busy:
-            mark, damaged = self.shipper.mark, frozenset(self._damaged)
+            mark, found = self.shipper.mark, noted(self._directory)
             owner = Owner(mark.lineage, mark.epoch, self._author.writer, self._author.host, self._parent)
             self.checkpoints.write_pause_s, self._making = 0.0, True
             try:
@@ -188,7 +196,7 @@ class Keeper:
                     owner,
                     lambda: self.shipper.mark.log,
                     self.wait_shipped,
-                    damaged,
+                    found.blobs,
                 )
             except Fenced as error:
                 self.checkpoints.failed += 1
@@ -203,7 +211,6 @@ class Keeper:
             finally:
                 self._making = False
             self._newest = published.manifest
-            self._damaged.difference_update(damaged & published.manifest.pieces)
             self.checkpoints.done += 1
             self.checkpoints.trouble = ""
             self.checkpoints.uploaded_bytes += published.uploaded_bytes
@@ -218,6 +225,7 @@ class Keeper:
                 uploaded=published.uploaded_bytes,
                 seconds=published.seconds,
             )
+            forget(self._directory, found.mended_by(published.manifest))
             return published
 
     def _doubt(self, error: Rotten) -> Corrupt:

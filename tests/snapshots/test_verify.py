@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from snapshots.addresses import open_bucket
 from snapshots.bucket import Bucket
+from snapshots.damaged import Break, Noted
 from snapshots.errors import Missing, SnapshotError, Unreachable
 from snapshots.fetch import Progress
 from snapshots.history import restore_point
@@ -331,3 +333,32 @@ def test_nothing_is_written(maker: Maker) -> None:
     check(maker)
     assert [(entry.key, entry.modified_s) for entry in maker.bucket.list("")] == keys
     assert HINT in {key for key, _ in keys}
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+@pytest.mark.parametrize("spoil", [damage, lambda made, key: made.bucket.delete(key)], ids=["damaged", "missing"])
+def test_where_the_log_breaks(maker: Maker, number: int, spoil: Callable[[Maker, str], object]) -> None:
+    """Behind the newest checkpoint, which stands behind object 4, only another checkpoint helps; also when it breaks earlier as well. A
+    last object that is missing leaves no trace."""
+    spoil(maker, log_key(maker.lineage, number))
+    is_lost_end = number == 7 and not maker.bucket.head(log_key(maker.lineage, 7))
+    expected = Break(maker.lineage, number) if number > 4 and not is_lost_end else None
+    assert check(maker).broken == expected
+    assert check(maker).noted == Noted(frozenset(), frozenset([expected] if expected else []))
+    damage(maker, log_key(maker.lineage, 2)) if number != 2 else None
+    assert check(maker).broken == expected
+
+
+def test_suspects_are_read_each_time(maker: Maker) -> None:
+    """However small the share is; what no manifest names is left out, and what is missing is told once."""
+    digests = sorted(maker.manifests[2].pieces)
+    suspects = frozenset([*digests[:2], "0" * 64])
+    damage(maker, blob_key(digests[0]))
+    for seed in range(20):
+        found = verify(maker.prefix, None, 0.0, seed, Progress(), NOW_US, suspects=suspects)
+        assert digests[0] in found.damaged
+        assert 2 <= found.read_blobs <= 3
+    (maker.root / blob_key(digests[1])).unlink()
+    found = verify(maker.prefix, None, 0.0, 0, Progress(), NOW_US, suspects=suspects)
+    assert found.damaged == tuple(digests[:2])
+    assert len(found.problems) == 2

@@ -14,8 +14,20 @@ from snapshots.mark import read_mark
 from snapshots.paths import blob_key, log_key, manifest_key
 from tests.system.client import Client
 from tests.system.damage import cut, empty, flip, remove
-from tests.system.estate import INDEX, REMOTE, Estate, fill, new_entry, require_entries, require_goes_on, start_in_vain, tree
-from tests.system.server import Server
+from tests.system.estate import (
+    INDEX,
+    REMOTE,
+    Estate,
+    fill,
+    new_entry,
+    require_entries,
+    require_goes_on,
+    require_sound,
+    start_in_vain,
+    tree,
+)
+from tests.system.server import Server, wait_until
+from tests.system.test_snapshot_commands import run
 
 CORRUPT, REFUSED = 4, 78
 
@@ -146,6 +158,27 @@ def write_remotely(server: Server, number: int) -> None:
     """A write that is in the bucket, in an object of its own."""
     with Client(server.port, headers=REMOTE) as client:
         assert client.add(INDEX, [new_entry(number)]).status == 201
+
+
+def test_damage_that_a_command_found_is_mended_after_a_kill(filled: Estate, tmp_path: Path) -> None:
+    """A check of the whole bucket beside the service notes that a blob of a sealed file is wrong; the service is killed; the next one
+    writes the blob again, though nobody checks anything any more."""
+    estate = filled.copy(tmp_path / "estate")
+    quiet = {"SNAPSHOT_VERIFY_INTERVAL": 0, "SNAPSHOT_DRILL_INTERVAL": 0}
+    key = blob_key(next(file.pieces[0] for file in newest(estate).files if file.path != "data.mdb"))
+    with estate.server(**quiet) as server:
+        flip(estate.bucket / key)
+        told = run(estate, "verify", "--full")
+        assert told.code == CORRUPT
+        assert f"noted in {estate.data}" in told.out
+        server.kill()
+    assert [path.name for path in (estate.data / "damaged").iterdir()] == [key[-64:]]
+    with estate.server(**quiet, SNAPSHOT_INTERVAL=1) as server:
+        wait_until(lambda: not list((estate.data / "damaged").iterdir()), 60, "the blob to be written again")
+        require_sound(estate.prefix)
+        server.kill()
+    with estate.without_disk().server() as server:
+        require_entries(server, estate.everything)
 
 
 def publish(estate: Estate, **changes: object) -> str:
