@@ -8,6 +8,7 @@ a disk that shipped it asks for it by its digest.
 | we die | then |
 |---|---|
 | between two manifests | the next plan has the others |
+| before a manifest is put back that somebody pinned while it was deleted | the pin names nothing: every check says so |
 | before the log | nothing asks for it: the next plan has it |
 | within the log | it goes from the oldest on, so the hole is at its beginning, where nobody starts |
 """
@@ -22,7 +23,7 @@ import msgspec
 
 from snapshots.bucket import Entry
 from snapshots.catalog import Reign, is_past, read_manifests, reigns, window_base
-from snapshots.errors import Corrupt
+from snapshots.errors import Corrupt, Missing
 from snapshots.failpoints import reach
 from snapshots.log import FENCE_BYTES_MAX
 from snapshots.manifest import Manifest
@@ -104,13 +105,16 @@ def carry_out(prefix: Prefix, plan: Plan) -> Pruned:
     """Deletes what the plan names, but for what a pin or a new manifest holds by now."""
     manifests, spared, undeleted = 0, [], []
     for each in plan.manifests:
+        body = _body(prefix, each.key)
         if parse_manifest_key(each.key) in _held(prefix, plan.now_us):
             spared.append(each.key)
-            continue
-        if prefix.bucket.delete(each.key):
-            manifests += 1
-        else:
+        elif not prefix.bucket.delete(each.key):
             undeleted.append(each.key)
+        elif body and parse_manifest_key(each.key) in pinned(prefix, plan.now_us):  # whoever pinned it found it there
+            prefix.bucket.create(each.key, body)
+            spared.append(each.key)
+        else:
+            manifests += 1
         reach("prune.manifest")
     log_objects, freed = 0, 0
     with ThreadPoolExecutor(DELETES, thread_name_prefix="prune") as pool:
@@ -121,6 +125,14 @@ def carry_out(prefix: Prefix, plan: Plan) -> Pruned:
             freed += sum(each.bytes for each, ok in zip(batch, gone, strict=True) if ok)
             reach("prune.log")
     return Pruned(manifests, log_objects, freed, tuple(spared), tuple(undeleted))
+
+
+def _body(prefix: Prefix, key: str) -> bytes:
+    """Empty when it is gone."""
+    try:
+        return prefix.bucket.get(key)
+    except Missing:
+        return b""
 
 
 def _kept(prefix: Prefix, manifests: Sequence[Manifest], now_us: int, policy: Policy) -> dict[int, list[str]]:

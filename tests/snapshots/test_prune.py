@@ -20,6 +20,7 @@ from snapshots.pins import pin
 from snapshots.prefix import Prefix
 from snapshots.prune import Plan, carry_out, plan
 from snapshots.retention import USUAL, Policy
+from tests.snapshots.fakes import PlannedBucket
 from tests.snapshots.prefixes import DAY_US, HOUR_US, MINUTE_US, NOON_US, Maker
 
 
@@ -250,6 +251,25 @@ def test_pinned_after_the_plan(tmp_path: Path) -> None:
     done = carry_out(made.prefix, old)
     assert done.spared == (manifest_key(held),)
     assert made.prefix.manifest(held).generation == held
+
+
+def test_pinned_while_it_is_deleted(tmp_path: Path) -> None:
+    """Another process pins the checkpoint when the pins were looked at already: both were told that all went well, so it is there."""
+    made = hourly(tmp_path / "bucket", 3)
+    bucket = PlannedBucket(made.bucket)
+    old = plan(made.prefix, NOON_US)
+    held = min(generations(old))
+    before = made.prefix.manifest(held)
+
+    def come_between(name: str, key: str) -> None:
+        if (name, key) == ("delete", manifest_key(held)):
+            pin(made.prefix, "late", held, None, NOON_US)
+
+    bucket.gate = come_between
+    done = carry_out(Prefix(bucket), old)
+    assert done.spared == (manifest_key(held),)
+    assert done.manifests == len(old.manifests) - 1
+    assert made.prefix.manifest(held) == before
 
 
 def test_what_cannot_be_read_stops_it(tmp_path: Path) -> None:
