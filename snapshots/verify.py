@@ -209,6 +209,7 @@ class _Chain:
 
     def follow(self, progress: Progress) -> None:
         newest = self._manifests[-1]
+        hint = self._prefix.hint()  # before the log: it must not name what came later
         span = log_span(self._prefix, newest.lineage)
         self._require_reach(span)
         ours = [each for each in self._manifests if each.lineage == newest.lineage]
@@ -225,6 +226,9 @@ class _Chain:
         last = max(each.base_sequence for each in ours)
         if end.sequence < last and not self.problems:
             self.problems.append(f"the log of lineage {newest.lineage} ends at request {end.sequence}, a base has {last}")
+        if hint is not None and hint.lineage == newest.lineage and hint.log_number > span.tail and not self.problems:
+            self.problems.append(f"the log of lineage {newest.lineage} ends at object {span.tail}, the hint has seen {hint.log_number}")
+            self.broken = Break(newest.lineage, hint.log_number)
 
     def _require_reach(self, span: LogSpan) -> None:
         """Everything that a restore to the newest state, or to a moment in the window, replays."""

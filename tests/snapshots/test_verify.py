@@ -349,6 +349,16 @@ def test_where_the_log_breaks(maker: Maker, number: int, spoil: Callable[[Maker,
     assert check(maker).broken == expected
 
 
+def test_the_last_log_objects_are_gone(maker: Maker) -> None:
+    """Nothing stands behind them that would tell; but the owner left a hint of how far the log went."""
+    maker.prefix.update_hint(maker.newest, maker.end.number, NOW_US)
+    assert check(maker).problems == ()
+    for number in (7, 6):
+        assert maker.bucket.delete(log_key(maker.lineage, number))
+        problem(maker, f"the log of lineage {maker.lineage} ends at object {number - 1}, the hint has seen 7")
+        assert check(maker).broken == Break(maker.lineage, 7)
+
+
 def test_suspects_are_read_each_time(maker: Maker) -> None:
     """However small the share is; what no manifest names is left out, and what is missing is told once."""
     digests = sorted(maker.manifests[2].pieces)
