@@ -38,6 +38,13 @@ def troubled(root: Path, clock: FakeClock) -> Machine:
     return machine
 
 
+def write_again(machine: Machine, body: bytes) -> None:
+    """As soon as the bucket has said who owns it."""
+    assert machine.shipped()
+    wait_until(machine.ships._is_certain, 10, "the answer")
+    machine.write(body)
+
+
 def test_it_finds_out_before_it_acknowledges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody took over meanwhile, and the bucket is well again: the pause before the next attempt is cut short."""
     monkeypatch.setattr(ship, "RETRY_S", 1e6)
@@ -78,8 +85,7 @@ def test_it_goes_on_when_nobody_took_over(tmp_path: Path) -> None:
         machine.write(b"refused")
     machine.bucket.down = False
     clock.let_pass(ship.RETRY_MAX_S)
-    assert machine.shipped()
-    machine.write(b"1")
+    write_again(machine, b"1")
     assert machine.shipped()
     machine.bucket.down = True
     machine.write(b"2")
@@ -138,8 +144,7 @@ def test_a_bucket_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(Unreachable, match="it does not answer"):
             machine.write(b"never")
     answer.set()
-    assert machine.shipped()
-    machine.write(b"1")
+    write_again(machine, b"1")
     assert machine.stop()
 
 
@@ -165,8 +170,40 @@ def test_without_trouble(tmp_path: Path) -> None:
         machine.write(b"never")
 
 
-def test_remote_writes(tmp_path: Path) -> None:
-    """Are told what the bucket says, whenever it says it."""
+def test_it_asks_by_itself(tmp_path: Path) -> None:
+    """Also when nobody writes: somebody took over, and it ends at once."""
+    clock = FakeClock()
+    machine = Machine(tmp_path, "a")
+    machine.start(clock)
+    clock.await_standing()
+    Machine(tmp_path, "b").claim()
+    clock.freeze(STILL)
+    wait_until(lambda: bool(machine.ended), 10, "the end")
+    assert isinstance(machine.ended[0], Fenced)
+    assert STILL < ship.ASK_S
+
+
+def test_pauses_begin_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes wait for the answer, which is not put off because the bucket was in trouble for long before."""
+    monkeypatch.setattr(ship, "RETRY_S", 1.0)
+    monkeypatch.setattr(ship, "RETRY_MAX_S", 1e6)
+    clock = FakeClock()
+    machine = troubled(tmp_path, clock)
+    clock.let_pass(1000.0)
+    failures = machine.ships.figures.failures
+    assert failures > 7
+    clock.freeze(STILL)
+    wait_until(lambda: machine.ships.figures.failures > failures, 10, "another attempt")
+    clock.await_standing()
+    machine.bucket.down = False
+    clock.advance(1.5)
+    write_again(machine, b"1")
+    assert machine.stop()
+
+
+def test_remote_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Are told what the bucket says, at once and not after the pause."""
+    monkeypatch.setattr(ship, "RETRY_S", 1e6)
     clock = FakeClock()
     machine = troubled(tmp_path, clock)
     told: list[SnapshotError | None] = []
