@@ -25,6 +25,8 @@ from snapshots.prefix import Prefix
 from snapshots.retention import USUAL, WINDOW_US, Policy
 
 THREADS = 4
+READINGS = 3
+"""Of a log whose beginning is pruned meanwhile, beyond the first."""
 RANGE_BYTES = 8 << 20
 """Of a blob, in memory of each thread."""
 
@@ -208,6 +210,17 @@ class _Chain:
         self.broken: Break | None = None
 
     def follow(self, progress: Progress) -> None:
+        """Once more when the owner pruned meanwhile: what went from the beginning of the log is no loss."""
+        span = self._read(progress)
+        for _ in range(READINGS):
+            if not self.problems or log_span(self._prefix, span.lineage).first == span.first:
+                return
+            self.objects = self.rows = self.bytes = 0
+            self.problems, self.broken = [], None
+            span = self._read(progress)
+
+    def _read(self, progress: Progress) -> LogSpan:
+        """The log as far as it stood there at the beginning."""
         newest = self._manifests[-1]
         hint = self._prefix.hint()  # before the log: it must not name what came later
         span = log_span(self._prefix, newest.lineage)
@@ -229,6 +242,7 @@ class _Chain:
         if hint is not None and hint.lineage == newest.lineage and hint.log_number > span.tail and not self.problems:
             self.problems.append(f"the log of lineage {newest.lineage} ends at object {span.tail}, the hint has seen {hint.log_number}")
             self.broken = Break(newest.lineage, hint.log_number)
+        return span
 
     def _require_reach(self, span: LogSpan) -> None:
         """Everything that a restore to the newest state, or to a moment in the window, replays."""

@@ -23,6 +23,7 @@ from snapshots.pins import pin
 from snapshots.prefix import Prefix
 from snapshots.prune import carry_out, plan
 from snapshots.verify import Report, _sample, verify
+from tests.snapshots.fakes import PlannedBucket
 from tests.snapshots.prefixes import DAY_US, HOUR_US, MINUTE_US, NOON_US, Maker
 from tests.stores import moto_store
 
@@ -357,6 +358,25 @@ def test_the_last_log_objects_are_gone(maker: Maker) -> None:
         assert maker.bucket.delete(log_key(maker.lineage, number))
         problem(maker, f"the log of lineage {maker.lineage} ends at object {number - 1}, the hint has seen 7")
         assert check(maker).broken == Break(maker.lineage, 7)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_pruned_meanwhile(maker: Maker, at: int) -> None:
+    """The owner prunes while another process reads: what went from the beginning of the log is no damage, what is damaged behind it is."""
+    bucket = PlannedBucket(maker.bucket)
+
+    def prune(name: str, key: str) -> None:
+        if (name, key) == ("get", log_key(maker.lineage, at)):
+            for number in (2, 3):
+                maker.bucket.delete(log_key(maker.lineage, number))
+
+    bucket.gate = prune
+    later_us = NOON_US + 30 * HOUR_US
+    found = verify(Prefix(bucket), None, 1.0, 0, Progress(), later_us)
+    assert (found.problems, found.log_objects, found.broken) == ((), 3, None)
+    damage(maker, log_key(maker.lineage, 6))
+    found = verify(Prefix(bucket), None, 1.0, 0, Progress(), later_us)
+    assert (len(found.problems), found.log_objects, found.broken) == (1, 1, Break(maker.lineage, 6))
 
 
 def test_suspects_are_read_each_time(maker: Maker) -> None:
