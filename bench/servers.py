@@ -69,13 +69,13 @@ class Server:
                 self.target.command, cwd=self.directory, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, poll_interval_s: float = POLL_INTERVAL_S) -> None:
         deadline = time.monotonic() + START_BUDGET_S
         while self.status_of("/readyz") != 200:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 tail = (self.directory / "server.log").read_text(errors="replace")[-2000:]
                 raise RuntimeError(f"{self.target.name} did not get ready code={self.process.returncode} log={tail}")
-            time.sleep(POLL_INTERVAL_S)
+            time.sleep(poll_interval_s)
 
     def status_of(self, path: str) -> int:
         """The status of a GET, 0 when nobody answers."""

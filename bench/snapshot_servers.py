@@ -1,16 +1,22 @@
-"""Our server on a bucket, for the benchmark of snapshots: the same start and stop as elsewhere, with settings and without a reference."""
+"""Our server on a bucket, for the benchmark of snapshots: the same start and stop as elsewhere, with settings and without a reference.
+
+And a store that has processors of its own, as on another machine.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import time
 import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.servers import Server, ours
+from bench.servers import POLL_INTERVAL_S, Server, ours
 
 OPERATIONS = re.compile(r"^tidepool_bucket_seconds_count\{([^}]*)\} (\S+)$", re.MULTILINE)
 
@@ -42,11 +48,11 @@ class Tidepool(Server):
         shutil.rmtree(self.data)
         self.data.mkdir()
 
-    def restart(self) -> float:
+    def restart(self, poll_interval_s: float = POLL_INTERVAL_S) -> float:
         """Seconds from the start of the process until it is ready."""
         started = time.perf_counter()
         self.start()
-        self.wait_ready()
+        self.wait_ready(poll_interval_s)
         return time.perf_counter() - started
 
     def metric(self, name: str) -> float:
@@ -71,3 +77,23 @@ class Tidepool(Server):
     def _get(self, path: str) -> Any:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
             return json.load(answer)
+
+
+@contextmanager
+def apart(store: Sequence[int]) -> Iterator[None]:
+    """These processes on one half of the processors; this one, and what it starts, on the other."""
+    processors = sorted(os.sched_getaffinity(0))
+    half = len(processors) // 2
+    _keep_on(store, processors[:half])
+    os.sched_setaffinity(0, processors[half:])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, processors)
+        _keep_on(store, processors)
+
+
+def _keep_on(processes: Sequence[int], processors: Sequence[int]) -> None:
+    for process in processes:
+        for task in Path(f"/proc/{process}/task").iterdir():
+            os.sched_setaffinity(int(task.name), processors)

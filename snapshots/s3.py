@@ -10,6 +10,7 @@ import builtins
 import contextlib
 import functools
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -63,19 +64,16 @@ class S3Bucket:
     def read(self, key: str, start: int, length: int, take: Callable[[bytes], object]) -> int:
         if length == 0:
             return len(self.get(key, start, length))
-        at, end = start, start + length
-
-        def go_on() -> None:
-            """From where the last try broke off."""
-            nonlocal at
-            for block in self._blocks(key, at, end):
-                if at + len(block) > end:
-                    raise Refused(f"the store ignores ranges bucket={self.url} key={key}")
-                take(block)
-                at += len(block)
-
-        self._ask(go_on)
-        return at - start
+        reading = _Reading(start, start + length, take)
+        began_s = time.monotonic()
+        while True:
+            before = reading.at
+            try:
+                self._ask(lambda: self._read(key, reading))
+                return reading.at - start
+            except Unreachable:
+                if reading.at == before or time.monotonic() - began_s - reading.taking_s > self._patience.total_s:
+                    raise
 
     def head(self, key: str) -> Entry | None:
         return self._ask(lambda: self._head(key))
@@ -165,10 +163,15 @@ class S3Bucket:
             raise Refused(f"the store ignores ranges bucket={self.url} key={key}")
         return body
 
-    def _blocks(self, key: str, start: int, end: int) -> Iterator[bytes]:
-        if start < end:
-            with contextlib.suppress(BehindEnd):
-                yield from self._client.blocks(**self._place(key), Range=f"bytes={start}-{end - 1}")
+    def _read(self, key: str, reading: _Reading) -> None:
+        """From where the last try broke off."""
+        if reading.at < reading.end:
+            wanted = f"bytes={reading.at}-{reading.end - 1}"
+            with contextlib.suppress(BehindEnd), contextlib.closing(self._client.blocks(**self._place(key), Range=wanted)) as blocks:
+                for block in blocks:
+                    if reading.at + len(block) > reading.end:
+                        raise Refused(f"the store ignores ranges bucket={self.url} key={key}")
+                    reading.hand_over(block)
 
     def _get_nothing(self, key: str) -> bytes:
         """Ranges of S3 have at least one byte."""
@@ -219,6 +222,22 @@ class S3Bucket:
     def _delete(self, key: str) -> None:
         with contextlib.suppress(Missing):
             self._client.send("delete_object", **self._place(key))
+
+
+class _Reading:
+    """A range on its way to who asked for it. Lives for one call, over several tries."""
+
+    def __init__(self, start: int, end: int, take: Callable[[bytes], object]) -> None:
+        self.at, self.end = start, end
+        self.taking_s = 0.0
+        """A slow disk must not count as a slow store."""
+        self._take = take
+
+    def hand_over(self, block: bytes) -> None:
+        began_s = time.monotonic()
+        self._take(block)
+        self.taking_s += time.monotonic() - began_s
+        self.at += len(block)
 
 
 def _next_uploads(page: Mapping[str, str]) -> dict[str, str] | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import boto3  # type: ignore[import-untyped]  # has no types
@@ -63,8 +63,8 @@ class Client:
             body: bytes = answer["Body"].read()
         return body
 
-    def blocks(self, **parameters: Any) -> Iterator[bytes]:
-        """The body of an object as it comes."""
+    def blocks(self, **parameters: Any) -> Generator[bytes, None, None]:
+        """The body of an object as it comes. Close it: the rest of an answer that nobody reads keeps its connection."""
         answer = self.send("get_object", **parameters)
         with self._translated(key=parameters["Key"]), _bounded(answer["Body"], self._patience.total_s):
             while block := answer["Body"].read(BLOCK_BYTES):

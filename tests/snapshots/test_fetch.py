@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -289,6 +290,41 @@ def test_every_file_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     stored.fetch()
     wanted = [stored.folder, *stored.folder.rglob("*")]
     assert {str(path) for path in wanted} <= synced
+
+
+def test_the_disk_writes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of several pieces is synced behind each but the last, which is left for the end."""
+    stored = Stored(tmp_path)
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fdatasync", lambda handle: synced.append(Path(f"/proc/self/fd/{handle}").readlink().name))
+    stored.fetch()
+    assert sorted(synced) == ["a piece and a byte"] + ["data.mdb"] * 5 + ["zeros"]
+
+
+def test_ranges_wait_for_the_one_that_is_hashed_next(tmp_path: Path) -> None:
+    """While the first does not come, no more are asked for than the page cache keeps."""
+    stored = Stored(tmp_path)
+    come, too_many, lock = threading.Event(), threading.Event(), threading.Lock()
+    begun: list[str] = []
+
+    def hold_the_first(_: str, key: str) -> None:
+        with lock:
+            begun.append(key)
+            number = len(begun)
+        if number == 1:
+            come.wait(20)
+        elif number > fetching.AHEAD and not come.is_set():
+            too_many.set()
+
+    stored.bucket.gate = hold_the_first
+    thread = threading.Thread(target=stored.fetch)
+    thread.start()
+    try:
+        assert not too_many.wait(0.3)
+    finally:
+        come.set()
+        thread.join(20)
+    assert files_of(stored.folder) == stored.files
 
 
 def test_errors_are_ours(tmp_path: Path) -> None:

@@ -193,6 +193,22 @@ def test_reading_goes_on_behind_what_was_handed_over(faulty: Faulty, opened: Ope
     assert [request.headers["Range"] for request in faulty.seen] == [f"bytes={start}-{MIB + 9}" for start in ends]
 
 
+def test_who_takes_may_need_long(faulty: Faulty, opened: Opened) -> None:
+    """A slow disk is not a slow store: an answer that broke off meanwhile is asked for again, however late it is."""
+    bucket = opened(faulty.store, Patience(read_s=5, total_s=0.3, first_pause_s=0.01))
+    bucket.replace("v1/a", bytes(MIB))
+    faulty.next("GET", cut)
+    taken: list[int] = []
+
+    def take(block: bytes) -> None:
+        if not taken:
+            time.sleep(0.5)
+        taken.append(len(block))
+
+    assert bucket.read("v1/a", 0, MIB, take) == MIB == sum(taken)
+    assert [request.method for request in faulty.seen] == ["PUT", "GET", "GET"]
+
+
 def test_an_error_of_who_takes(faulty: Faulty, opened: Opened) -> None:
     """Comes out at once: the store is not asked again. The connection is not used any more, since the rest of the answer is on it."""
     bucket = opened(faulty.store)
