@@ -16,8 +16,7 @@ from tests.infra.machine import Machine
 from tests.stores.moto import moto_store
 from tests.stores.store import Store
 from tests.system.client import Client
-from tests.system.entries import iscc_id, unique_entry
-from tests.system.estate import INDEX, REMOTE, checkpoint
+from tests.system.estate import INDEX, REMOTE, checkpoint, some_entries
 from tests.system.lookup import find_wholly
 from tests.system.model import Entry
 
@@ -35,36 +34,38 @@ def store() -> Iterator[Store]:
 
 
 @EACH
-def test_a_machine_that_is_replaced_answers_as_before(tmp_path: Path, store: Store, deployment: Deployment) -> None:
-    """Stopped with the signal of the file within its grace, started with an empty disk: the same bytes for every search and every asset."""
+def test_a_machine_is_started_replaced_and_lost(tmp_path: Path, store: Store, deployment: Deployment) -> None:
+    """The life of one deployment: each step needs the one before it.
+
+    Without the word that the guide names an empty bucket is an error that names the variable, and not an empty index. Stopped with the
+    signal of the file within its grace, started with an empty disk: the same bytes for every search and every asset. Killed, its disk
+    gone: what was acknowledged as being in the bucket is answered by the next one.
+    """
     machine = Machine(deployment, tmp_path / "disk", bucket_of(deployment, store))
-    entries = first_start(machine, {})
+    require_the_word(machine)
+    entries = first_start(machine)
     with Client(machine.port, headers=KEY) as client:
         before = answers(client, entries)
     assert machine.stop_as_told() == 0
     machine.lose_disk()
-    with machine, Client(machine.port, headers=KEY) as client:
-        assert '"restoring"' in machine.log()
-        assert find_wholly(client, INDEX, entries) == {entry["iscc_id"] for entry in entries}
+    with machine, Client(machine.port, headers=KEY) as client, Client(machine.port, headers=KEY | REMOTE) as remote:
+        assert machine.log().count('"state":"restoring"') == 1
+        require_all(client, entries)
         assert answers(client, entries) == before
-
-
-@EACH
-def test_a_machine_that_is_lost_without_warning_loses_nothing_remote(tmp_path: Path, store: Store, deployment: Deployment) -> None:
-    """Killed, its disk gone: what was acknowledged as being in the bucket is answered by the next one."""
-    machine = Machine(deployment, tmp_path / "disk", bucket_of(deployment, store))
-    entries = first_start(machine, REMOTE)
-    machine.kill()
+        new = some_entries(random.Random(1), len(entries), BEHIND)
+        assert remote.add(INDEX, new).status == 201
+        machine.kill()
     machine.lose_disk()
     with machine, Client(machine.port, headers=KEY) as client:
-        assert find_wholly(client, INDEX, entries) == {entry["iscc_id"] for entry in entries}
+        assert machine.log().count('"state":"restoring"') == 2
+        require_all(client, [*entries, *new])
 
 
-@EACH
-def test_a_first_start_needs_the_word_that_the_guide_names(tmp_path: Path, store: Store, deployment: Deployment) -> None:
-    """Without it an empty bucket is an error that names the variable, and not an empty index."""
-    machine = Machine(deployment, tmp_path / "disk", bucket_of(deployment, store) | {FIRST: "fail"})
+def require_the_word(machine: Machine) -> None:
+    given = dict(machine.variables)
+    machine.variables[FIRST] = "fail"
     machine.start()
+    machine.variables = given
     try:
         assert machine.wait_exit() == 78
     finally:
@@ -72,10 +73,13 @@ def test_a_first_start_needs_the_word_that_the_guide_names(tmp_path: Path, store
     assert FIRST in machine.log()
 
 
-def first_start(machine: Machine, headers: dict[str, str]) -> list[Entry]:
+def require_all(client: Client, entries: list[Entry]) -> None:
+    assert find_wholly(client, INDEX, entries) == {entry["iscc_id"] for entry in entries}
+
+
+def first_start(machine: Machine) -> list[Entry]:
     """The word is given once. What was written: some of it in a checkpoint, some in the log behind it. The machine runs."""
-    rng = random.Random(machine.deployment.name)
-    entries = [unique_entry(rng, iscc_id(at)) for at in range(BEFORE + BEHIND)]
+    entries = some_entries(random.Random(machine.deployment.name), 0, BEFORE + BEHIND)
     given = dict(machine.variables)
     machine.variables[FIRST] = "create"
     machine.start()
@@ -84,7 +88,7 @@ def first_start(machine: Machine, headers: dict[str, str]) -> list[Entry]:
         machine.wait_ready()
         with Client(machine.port) as stranger:
             assert stranger.create_index(INDEX).status == 401
-        with Client(machine.port, headers=KEY | headers) as client:
+        with Client(machine.port, headers=KEY) as client:
             assert client.create_index(INDEX).status == 201
             assert client.add(INDEX, entries[:BEFORE]).status == 201
             checkpoint(client)
