@@ -75,7 +75,7 @@ def verify(
     manifests = _manifests(prefix, problems)
     chosen = manifests if generation is None else _one(prefix, manifests, generation)
     sizes = piece_sizes([each for each in chosen if is_restorable(each, manifests)])
-    wrong = _look(prefix.bucket, sizes)
+    wrong = look(prefix.bucket, sizes)
     there = {digest: sizes[digest] for digest in sorted(sizes) if digest not in wrong}
     sample = _sample(there, share, seed) | {digest: there[digest] for digest in sorted(suspects & there.keys())}
     wrong |= _read(prefix.bucket, sample, progress)
@@ -141,8 +141,8 @@ def _dangling_pins(prefix: Prefix, manifests: Sequence[Manifest]) -> list[str]:
         return [str(error)]
 
 
-def _look(bucket: Bucket, sizes: dict[str, int]) -> dict[str, str]:
-    """By digest, what is wrong with blobs that are not there with the right size."""
+def look(bucket: Bucket, sizes: dict[str, int]) -> dict[str, str]:
+    """By digest, what is wrong with blobs that are not there with the right size. Nothing is read."""
     listed = {parse_blob_key(entry.key): entry.size for entry in bucket.list(BLOBS)} if sizes else {}
     wrong = {}
     for digest, size in sorted(sizes.items()):

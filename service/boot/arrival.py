@@ -26,7 +26,9 @@ from service.engine.files import LIVE, DirectoryLock
 from service.engine.opening import inspect, make_empty, mark_whole
 from service.engine.options import Options
 from service.logs import event, logger
+from snapshots.catalog import piece_sizes
 from snapshots.claim import Author, claim, fence, fence_lineage, manifest_or_fenced
+from snapshots.damaged import noted
 from snapshots.errors import Refused, Rotten, Unreachable
 from snapshots.failpoints import reach
 from snapshots.fetch import Progress, fetch
@@ -38,6 +40,7 @@ from snapshots.prefix import Prefix
 from snapshots.publish import Owner, publish
 from snapshots.start import Action, Allowed, Decision, Disk, Remote, decide
 from snapshots.unshipped import save_unshipped
+from snapshots.verify import look
 from snapshots.walk import Standing, compare
 
 RESTORE = "restore"
@@ -254,11 +257,17 @@ class Arrival:
         return Owned(mark, first, author)
 
     def _first_checkpoint(self, newest: Manifest | None, owner: Owner, end: Place) -> Manifest:
-        """A sealed file that rotted here is made again at once: a start that ended would find it again at each new try."""
+        """A sealed file that rotted here is made again at once: a start that ended would find it again at each new try. Blobs of the
+        lineage that is left are looked for: it may have been left because it lost some."""
+        lost = noted(self._directory).blobs
+        if newest is not None:
+            lost |= look(self.prefix.bucket, piece_sizes([newest])).keys()
         mended: set[str] = set()
         while True:
             try:
-                return publish(self.prefix, self._source(), self._directory / EXPORT, newest, owner, lambda: end, lambda _: None).manifest
+                return publish(
+                    self.prefix, self._source(), self._directory / EXPORT, newest, owner, lambda: end, lambda _: None, lost
+                ).manifest
             except Rotten as error:
                 if error.path.name in mended:
                     raise
