@@ -123,14 +123,24 @@ def _end(prefix: Prefix, newest: Manifest, mark: Mark, journal: Journal) -> tupl
 
 
 def goes_on(prefix: Prefix, mark: Mark) -> bool:
-    """Whether more of the log appeared behind what was its end: an owner's last objects. Raises Corrupt at a hole."""
+    """Whether more of the log appeared behind what was its end: an owner's last objects. Raises Corrupt at a hole, and when the hint names
+    an object that is not there any more."""
+    hint = prefix.hint()  # before the list: what it names was there
+    hole = ""
     try:
         prefix.require_end(mark.lineage, mark.log)
-    except Corrupt:
-        if prefix.log_digest(mark.lineage, mark.log.number + 1) is None:
-            raise
-        return True
-    return False
+    except Corrupt as error:
+        hole = str(error)
+    if not hole and hint is not None and hint.lineage == mark.lineage and hint.log_number > mark.log.number:
+        hole = (
+            f"log object {mark.log.number + 1} of lineage {mark.lineage} is missing, but the log of {prefix.bucket.url} went on to "
+            f"{hint.log_number}: the end of the log is lost, with writes that were acknowledged"
+        )
+        if prefix.hint() != hint:  # replaced meanwhile, or misread: it has no digest
+            return True
+    if hole and prefix.log_digest(mark.lineage, mark.log.number + 1) is None:
+        raise Corrupt(hole)
+    return bool(hole)
 
 
 def _missing(newest: Manifest, mark: Mark, *, unshipped: bool) -> Standing:

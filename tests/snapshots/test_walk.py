@@ -274,6 +274,27 @@ def test_a_log_that_grows_while_it_is_read(tmp_path: Path) -> None:
     assert standing(copy).kind == "behind"
 
 
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_log_whose_end_is_lost(tmp_path: Path, lost: int) -> None:
+    """Nothing stands behind it, but the owner's hint tells that it went on: neither an old disk nor an empty one is served as if that were
+    the end, nor is anything claimed. What is there can be adopted."""
+    a = stopped(tmp_path, "a", b"1")
+    b = stopped(tmp_path, "b", b"2", objects=3)
+    newest, mark = b.prefix.newest(), read_mark(b.live)
+    assert newest is not None
+    assert mark is not None
+    b.prefix.update_hint(newest, mark.log.number, 1)
+    for number in range(mark.log.number, mark.log.number - lost, -1):
+        b.bucket.delete(log_key(mark.lineage, number))
+    before = b.prefix.generations()
+    for machine in (a, Machine(tmp_path, "empty")):
+        for _ in range(2):
+            with pytest.raises(Corrupt, match=f"log object {mark.log.number - lost + 1} .* went on to {mark.log.number}"):
+                machine.claim()
+    assert standing(a).kind == "broken"
+    assert b.prefix.generations() == before
+
+
 def test_a_long_log(tmp_path: Path) -> None:
     """Objects are fetched ahead and come in order; a restore from nothing gets all of them."""
     a = Machine(tmp_path, "a")
