@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -48,6 +49,7 @@ def main() -> None:
 def serve(host: str | None, port: str | None, adopt: str | None) -> None:
     given = {"ISCC_SEARCH_HOST": host, "ISCC_SEARCH_PORT": port}
     settings = load_settings({name: value for name, value in given.items() if value is not None})
+    gc.disable()  # imports leave no garbage, and looking for it takes a tenth of a start; `serve` begins again
     from service import serve as server  # imported late: `--version` and wrong settings need none of it
 
     server.serve(settings, adopt=adopt or "")

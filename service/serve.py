@@ -156,6 +156,7 @@ async def _serve(settings: Settings, metrics: Meter, boot: Boot, early: list[sig
     boot.on_end(partial(_call, loop, partial(_settle, failing)))
     app = create_app(boot, metrics, settings, RequestLog(), [watch.note for watch in watches])
     gc.freeze()  # what is there now stays: no later collection needs to look at it
+    gc.enable()
     gc.set_threshold(10_000, 20, 20)  # a large answer makes many objects and no cycles: collecting beside it only stops other threads
     server = Server(
         app,
