@@ -33,7 +33,8 @@ needs_prometheus = pytest.mark.skipif(not (PROMETHEUS and PROMTOOL), reason="nee
 
 @contextmanager
 def worked(root: Path) -> Iterator[Server]:
-    """Written to, checkpointed, restored from its bucket, drilled. What takes a day, or a failure, is found in the memory of an earlier process."""
+    """Written to, checkpointed, restored from its bucket, drilled. What takes a day, and how it failed, it finds in what an earlier process
+    left."""
     rng = random.Random(8)
     server = Server(root / "data", SNAPSHOT_URL=(root / "bucket").as_uri(), **QUICK)
     with server, Client(server.port) as client:
