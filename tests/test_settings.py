@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from pathlib import Path
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 
 from service.boot.life import options
 from service.engine.options import Options
+from service.machine import processors
 from service.settings import PREFIX, SETTINGS, Settings, SettingsError, describe, load
 
 NONE = Path("/nonexistent/.env")
@@ -139,9 +141,11 @@ def test_unknown_names_are_refused_with_a_guess(name: str, text: str, problem: s
 
 
 def test_defaults_are_those_of_the_engine() -> None:
-    """A service and an engine without settings behave alike."""
-    assert options(read(SNAPSHOT_URL="none")) == Options()
-    assert options(read()) == Options(keep_log=True)
+    """A service and an engine without settings behave alike; the service knows its machine."""
+    told = options(read(SNAPSHOT_URL="none"))
+    assert told.processors == ceil(processors())
+    assert msgspec.structs.replace(told, processors=1) == Options()
+    assert options(read()) == msgspec.structs.replace(told, keep_log=True)
 
 
 def test_every_member_is_described() -> None:

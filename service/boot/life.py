@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -37,6 +38,7 @@ from service.engine.options import Options
 from service.engine.requests import Answer, Request
 from service.lanes import ReadLane, WriteLane
 from service.logs import event, logger
+from service.machine import processors
 from service.meter import Meter
 from service.settings import NO_BUCKET, Settings
 from snapshots.addresses import open_bucket
@@ -430,6 +432,7 @@ def options(settings: Settings) -> Options:
         exact_max_codes=settings.exact_max_codes,
         disk_free_min_bytes=settings.disk_free_min_bytes,
         keep_log=settings.snapshot_url != NO_BUCKET,
+        processors=math.ceil(processors()),
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from math import ceil
 from pathlib import Path
 
-from service.machine import memory_limit_bytes
+from service.machine import memory_limit_bytes, processors
 
 READ_THREADS_MAX = 8  # more threads gain nothing: a search is bound by memory and the interpreter lock
 MEMORY_SHARE = 0.85
@@ -16,7 +17,7 @@ def defaults(environ: Mapping[str, str]) -> dict[str, str]:
     """Texts for settings that have no default of their own."""
     return {
         "INDEX_URI": _data_directory(environ),
-        "READ_THREADS": str(min(os.cpu_count() or 1, READ_THREADS_MAX)),
+        "READ_THREADS": str(min(ceil(processors()), READ_THREADS_MAX)),
         "MEMORY_MAX_BYTES": str(memory_max(memory_limit_bytes(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))),
     }
 

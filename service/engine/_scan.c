@@ -8,8 +8,8 @@
    `columns` has the shape (words, capacity): word i of every row is columns[i]. None stands for no hits.
    Work goes in groups of 64 rows. A variant answers one question as fast as it can: which is the next group with a hit?
    Nearly all groups have none, so distances are only written down for the groups that do.
-   A scan for bodies is cut into tasks, which the calling thread and helpers take one after the other: nobody waits for a share that another
-   was given and has no processor for. */
+   A scan for bodies is cut into tasks, which the calling thread and helpers take one after the other: a helper without a processor holds up no
+   more than the task that it took. */
 
 #define PY_SSIZE_T_CLEAN
 #ifndef Py_LIMITED_API
@@ -29,7 +29,7 @@
 #define GROUP 64              /* rows; one bit each in Group.mask */
 #define WORDS_MAX 4           /* 256 bits: the longest ISCC body */
 #define BLOCK_WORDS 2048      /* 16 KiB: what stays in L1 while every query looks at it */
-#define SMALL_HITS 256        /* collected on the stack; more are collected on the heap */
+#define SMALL_HITS 256        /* collected in place; more are collected elsewhere */
 #define GIL_WORDS_MIN 16384   /* a shorter scan (about 2 µs) costs less than getting the GIL back from a busy thread */
 #define TASK_WORDS 1000000    /* compared words, about 80 µs */
 #define THREAD_WORDS 3000000  /* compared words that are worth waking a helper, which takes up to 50 µs */
@@ -386,11 +386,11 @@ static int hits_grow(Hits *hits)
     if (hits->capacity > SIZE_MAX / 2 / sizeof(Hit))
         return -1;
     size_t capacity = hits->capacity * 2;
-    int on_stack = hits->items == hits->small;
-    Hit *items = realloc(on_stack ? NULL : hits->items, capacity * sizeof(Hit));
+    int in_place = hits->items == hits->small;
+    Hit *items = realloc(in_place ? NULL : hits->items, capacity * sizeof(Hit));
     if (items == NULL)
         return -1;
-    if (on_stack)
+    if (in_place)
         memcpy(items, hits->small, sizeof(hits->small));
     hits->items = items;
     hits->capacity = capacity;
@@ -456,6 +456,7 @@ typedef struct {
     const Scan *scan;
     size_t start, end;
     Hits hits;
+    uint64_t *bodies; /* of the hits, big-endian */
 } Task;
 
 typedef struct Job {
@@ -471,11 +472,39 @@ typedef struct Job {
     struct Job *later;     /* in the queue of those with seats */
 } Job;
 
+static uint64_t big_endian(uint64_t word)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return __builtin_bswap64(word);
+#else
+    return word;
+#endif
+}
+
+/* Here, without the GIL: a row of a mapped file may have to be read from the disk once more. */
+static int copy_bodies(Task *task)
+{
+    const Scan *scan = task->scan;
+    const size_t words = (size_t)scan->words;
+    if (task->hits.length == 0)
+        return 0;
+    uint64_t *body = task->bodies = malloc(task->hits.length * words * 8);
+    if (body == NULL)
+        return -1;
+    for (const Hit *hit = task->hits.items; hit < task->hits.items + task->hits.length; hit++)
+        for (size_t word = 0; word < words; word++)
+            *body++ = big_endian(scan->columns[word * scan->stride + hit->row]);
+    return 0;
+}
+
 static void work(Job *job)
 {
     for (size_t at = atomic_fetch_add(&job->next, 1); at < job->length; at = atomic_fetch_add(&job->next, 1)) {
         Task *task = &job->tasks[at];
-        if (collect_all(&task->hits, job->find, task->scan, task->start, task->end, job->queries, job->radii, job->rows) < 0)
+        if (atomic_load(&job->failed))
+            return;
+        if (collect_all(&task->hits, job->find, task->scan, task->start, task->end, job->queries, job->radii, job->rows) < 0 ||
+            copy_bodies(task) < 0)
             atomic_store(&job->failed, 1);
     }
 }
@@ -755,15 +784,6 @@ static PyObject *pack(const Hits *hits, size_t keys, int by_query)
     return bytes;
 }
 
-static uint64_t big_endian(uint64_t word)
-{
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    return __builtin_bswap64(word);
-#else
-    return word;
-#endif
-}
-
 static PyObject *pack_bodies(const Job *job, size_t words)
 {
     const size_t item = words * 8 + 10;
@@ -780,13 +800,15 @@ static PyObject *pack_bodies(const Job *job, size_t words)
     uint64_t *bodies = (uint64_t *)PyBytes_AsString(bytes);
     int64_t *queries = (int64_t *)(bodies + length * words);
     uint16_t *distances = (uint16_t *)(queries + length);
-    for (const Task *task = job->tasks; task < job->tasks + job->length; task++)
+    for (const Task *task = job->tasks; task < job->tasks + job->length; task++) {
+        if (task->hits.length > 0)
+            memcpy(bodies, task->bodies, task->hits.length * words * 8);
+        bodies += task->hits.length * words;
         for (const Hit *hit = task->hits.items; hit < task->hits.items + task->hits.length; hit++) {
-            for (size_t word = 0; word < words; word++)
-                *bodies++ = big_endian(task->scan->columns[word * task->scan->stride + hit->row]);
             *queries++ = hit->query;
             *distances++ = (uint16_t)hit->distance;
         }
+    }
     return bytes;
 }
 
@@ -831,6 +853,7 @@ static int plan(Job *job, const Part *parts, Py_ssize_t length, int words)
             task->start = start;
             task->end = scan->count - start > rows_max ? start + rows_max : scan->count;
             hits_open(&task->hits);
+            task->bodies = NULL;
         }
     }
     return 0;
@@ -855,8 +878,10 @@ static PyObject *run_parts(Job *job, Part *parts, Py_ssize_t length, int words, 
     if (thread != NULL)
         PyEval_RestoreThread(thread);
     PyObject *result = status < 0 ? PyErr_NoMemory() : pack_bodies(job, (size_t)words);
-    for (size_t at = 0; at < job->length; at++)
+    for (size_t at = 0; at < job->length; at++) {
         hits_close(&job->tasks[at].hits);
+        free(job->tasks[at].bodies);
+    }
     free(job->tasks);
     return result;
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from service.engine.errors import Damaged
 
-ADVICE = "it is damaged: move it away and restore a copy (`tidepool verify` tells more)"
+_ADVICE = "it is damaged: move it away and restore a copy (`tidepool verify` tells more)"
 _MAGIC = 0xBEEFC0DE
 _VERSION = 1
 _META_OFFSET = 16
@@ -25,23 +25,23 @@ def check_header(path: Path) -> None:
 def needed_bytes(path: Path) -> int:
     """Size that the header pages ask for."""
     if path.stat().st_size == 0:
-        raise Damaged(f"{path} is empty; {ADVICE}")
+        raise Damaged(f"{path} is empty; {_ADVICE}")
     with path.open("rb") as file:
         first = file.read(_META_OFFSET + _META_BYTES)
         page_size = _page_size(first)
         if page_size is None:
-            raise Damaged(f"{path} is no LMDB file; {ADVICE}")
+            raise Damaged(f"{path} is no LMDB file; {_ADVICE}")
         file.seek(page_size)
         second = file.read(_META_OFFSET + _META_BYTES)
     if _page_size(second) != page_size:
-        raise Damaged(f"{path} has a damaged second header; {ADVICE}")
+        raise Damaged(f"{path} has a damaged second header; {_ADVICE}")
     return (max(_last_page(first), _last_page(second)) + 1) * page_size
 
 
 def _accept_short(path: Path, size: int, needed: int) -> None:
     """Pages at the end that one transaction took and freed are never written: a short file is whole when no page in use is missing."""
     if problems := lmdb_problems(path):
-        raise Damaged(f"{path} has {size} bytes where its header needs {needed}: {problems[0]}; {ADVICE}")
+        raise Damaged(f"{path} has {size} bytes where its header needs {needed}: {problems[0]}; {_ADVICE}")
     os.truncate(path, needed)
 
 

@@ -28,6 +28,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     graphs: bool = True
     simprints: bool = True
     """Whether simprints are searched."""
+    processors: int = 1
+    """Of them, so many share one search over simprints."""
     dead_share: float = 0.25
     """Share of rows without postings from which a column's segments are rewritten."""
     keep_log: bool = False

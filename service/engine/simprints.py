@@ -11,7 +11,6 @@ quotes costs a question each, not a walk.
 from __future__ import annotations
 
 import heapq
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
@@ -40,7 +39,6 @@ SCANNED_PAIRS_MAX = 8_000_000
 
 Near = defaultdict[bytes, dict[int, float]]
 """Stored bodies at or above the threshold, with the similarity to each query simprint by its place in the query."""
-PROCESSORS = len(os.sched_getaffinity(0))
 
 
 class SimprintSearch:
@@ -117,7 +115,11 @@ class SimprintSearch:
         step = max(1, SCANNED_PAIRS_MAX // len(queries))
         held = 0
         for some in _calls(_pieces(parts, step), step):
-            held += _take(_nearest(kernels.body_scan(some, queries, radius, PROCESSORS)), near)
+            found = kernels.body_scan(some, queries, radius, self._options.processors)
+            if len(found.query) > 2 * HITS_MAX:
+                self._cut = True
+                found = _nearest(found, 2 * HITS_MAX)
+            held += _take(found, near)
             if held > 2 * HITS_MAX:
                 self._bound(near, prefix, HITS_MAX)
                 held = HITS_MAX
@@ -233,12 +235,14 @@ def _calls(parts: Iterable[kernels.Part], rows_max: int) -> Iterator[list[kernel
         yield some
 
 
-def _nearest(found: kernels.Bodies) -> kernels.Bodies:
-    """No more pairs than are kept in the end."""
-    if len(found.query) <= 2 * HITS_MAX:
-        return found
-    order = np.argsort(found.distance, kind="stable")[: 2 * HITS_MAX]
-    return kernels.Bodies(found.body[order], found.query[order], found.distance[order])
+def _nearest(found: kernels.Bodies, most: int) -> kernels.Bodies:
+    """Of equally near pairs the first in byte order, as in `_bound`: whatever order they were found in."""
+    farthest = np.partition(found.distance, most - 1)[most - 1]
+    near = np.flatnonzero(found.distance < farthest)
+    last = np.flatnonzero(found.distance == farthest)
+    bodies = found.body[last].view(f"S{found.body.itemsize}")
+    kept = np.concatenate([near, last[np.lexsort((found.query[last], bodies))[: most - len(near)]]])
+    return kernels.Bodies(found.body[kept], found.query[kept], found.distance[kept])
 
 
 def _take(found: kernels.Bodies, near: Near) -> int:

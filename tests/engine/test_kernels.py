@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -159,6 +161,36 @@ def test_threads_find_what_one_finds(length: int) -> None:
     assert [found(threads) for threads in (2, 3, 1000)] == [alone] * 3
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(found, [2] * 8)) == [alone] * 8
+
+
+HELPED = """
+import os, signal, sys
+import numpy as np
+from service.engine import kernels
+
+columns = np.zeros((2, 1_000_000), np.uint64)
+queries = np.full((8, 2), 2**64 - 1, np.uint64)
+queries[0] = 0
+
+def scan():
+    return len(kernels.compiled_body_scan([(columns, 1_000_000)], queries, 0, 3).query)
+
+tasks = len(os.listdir("/proc/self/task"))
+print(scan(), len(os.listdir("/proc/self/task")) - tasks)
+sys.stdout.flush()
+if os.fork() == 0:
+    signal.alarm(60)
+    os._exit(0 if scan() == scan() == 1_000_000 else 1)
+print(os.wait()[1])
+"""
+
+
+def test_helpers_stay_and_a_child_gets_its_own() -> None:
+    """Of three threads two are new; a process that forks takes none of them along."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", HELPED], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.stdout.split(), done.stderr) == (["1000000", "2", "0"], "")
 
 
 def test_no_thread_is_not_a_number_of_threads() -> None:
@@ -337,30 +369,35 @@ def test_unknown_variant_is_refused() -> None:
     assert _scan.variant() == before
 
 
-def test_long_scan_lets_other_threads_run() -> None:
+def body_scan_alone(columns: Words, count: int, queries: Words, radius: int) -> object:
+    return kernels.compiled_body_scan([(columns, count)], queries, radius, 1)
+
+
+@pytest.mark.parametrize("scan", [kernels.compiled_range_scan, body_scan_alone])
+def test_long_scan_lets_other_threads_run(scan: Callable[[Words, int, Words, int], object]) -> None:
     """While the compiled kernel scans, Python code in another thread goes on."""
     columns = np.zeros((4, 500_000), np.uint64)
     queries = np.full((20, 4), 2**64 - 1, np.uint64)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(60)  # so a thread gets the interpreter only when the other one gives it away
     try:
-        assert any(ran_during_scan(columns, queries) for _ in range(100))
+        assert any(ran_during_scan(partial(scan, columns, columns.shape[1], queries, 10)) for _ in range(100))
     finally:
         sys.setswitchinterval(interval)
 
 
-def ran_during_scan(columns: Words, queries: Words) -> bool:
+def ran_during_scan(scan: Callable[[], object]) -> bool:
     """Whether this thread came to run between the start and the end of a scan in another; a busy machine may delay it once."""
     started = threading.Event()
     woken: list[bool] = []
     seen: list[bool] = []
 
-    def scan() -> None:
+    def work() -> None:
         started.set()
-        kernels.compiled_range_scan(columns, columns.shape[1], queries, 10)
+        scan()
         seen.append(bool(woken))
 
-    thread = threading.Thread(target=scan)
+    thread = threading.Thread(target=work)
     thread.start()
     started.wait()
     woken.append(True)
@@ -373,6 +410,7 @@ def test_compiled_kernel_is_built() -> None:
     assert kernels.KERNEL.startswith("c-")
     assert kernels.KERNEL.removeprefix("c-") == _scan.variants()[0]
     assert (kernels.range_scan, kernels.top_scan) == (kernels.compiled_range_scan, kernels.compiled_top_scan)
+    assert kernels.body_scan is kernels.compiled_body_scan
 
 
 def test_numpy_kernel_without_the_extension(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,3 +422,4 @@ def test_numpy_kernel_without_the_extension(monkeypatch: pytest.MonkeyPatch) -> 
     exec(compile(source.read_text("utf-8"), str(source), "exec"), fresh)
     assert fresh["KERNEL"] == "numpy"
     assert fresh["range_scan"] is fresh["numpy_range_scan"]
+    assert fresh["body_scan"] is fresh["numpy_body_scan"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from service.engine import simprints as search
 from service.engine.engine import Engine
 from service.engine.errors import Unfit
 from service.engine.options import Options
@@ -226,6 +227,29 @@ def test_hits_are_bounded_and_the_answer_says_so(tmp_path: Path) -> None:
         answer = ask(engine, limit=1000, X=queries)
         assert answer.truncated
         assert key(5_000) in {match.key for match in answer.chunk_matches}
+
+
+@pytest.mark.parametrize("pairs", [200, 1_000_000])
+def test_what_is_cut_does_not_depend_on_where_codes_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pairs: int) -> None:
+    """Of pairs that are equally near the first in byte order stay, in one segment or in many, and the answer says that some did not."""
+    rng = random.Random(8)
+    center = rng.getrandbits(128)
+    bodies = [Body((center ^ (1 << place)).to_bytes(WIDTH, "big")) for place in range(128)]
+    queries = [Body((center ^ (1 << place) ^ (1 << (place + 1) % 128)).to_bytes(WIDTH, "big")) for place in range(20)]
+    monkeypatch.setattr(search, "HITS_MAX", 500)
+    monkeypatch.setattr(search, "SCANNED_PAIRS_MAX", pairs)
+    answers = []
+    for number, (segment_codes, order) in enumerate([(1_000, 1), (16, 1), (16, -1)]):
+        with opened(tmp_path / str(number), Options(segment_codes=segment_codes, disk_free_min_bytes=0, processors=2)) as engine:
+            create(engine)
+            for place, body in list(enumerate(bodies))[::order]:
+                add(engine, asset(place, simprints={"X": [Simprint(body, 0, 1)]}))
+            while engine.upkeep_step():
+                pass
+            answers.append(ask(engine, limit=1_000, X=queries))
+    assert answers[0].truncated
+    assert len(answers[0].chunk_matches) > 10
+    assert answers[1:] == answers[:1] * 2
 
 
 def test_types_have_no_limit(tmp_path: Path) -> None:
