@@ -116,7 +116,7 @@ SNAPSHOT_LABELLED_GAUGES = {
     "last_failure_timestamp_seconds": ("code", "When a process on this disk last ended with an error, by its exit code."),
     "failed_starts": (
         "before",
-        "Starts in a row on this disk that ended before anything was served, by the state in which the last one did.",
+        "Starts in a row on this disk that ended in this state, before anything was served.",
     ),
 }
 SNAPSHOT_LABELLED_COUNTERS = {

@@ -19,10 +19,14 @@ def test_the_next_process_knows(tmp_path: Path) -> None:
     """What, when, in which state, and how many in a row were of no use."""
     assert Failures(tmp_path).last is None
     Failures(tmp_path, lambda: 1.0).note(6, "restoring", "no answer", served=False)
-    Failures(tmp_path, lambda: 2.0).note(4, "opening", "damaged", served=False)
+    Failures(tmp_path, lambda: 2.0).note(6, "restoring", "no answer", served=False)
     last = Failures(tmp_path).last
     assert last is not None
-    assert (last.at, last.code, last.before, last.reason, last.starts) == (2.0, 4, "opening", "damaged", 2)
+    assert (last.at, last.code, last.before, last.reason, last.starts) == (2.0, 6, "restoring", "no answer", 2)
+    Failures(tmp_path, lambda: 3.0).note(4, "opening", "damaged", served=False)
+    last = Failures(tmp_path).last
+    assert last is not None
+    assert (last.code, last.before, last.starts, last.times) == (4, "opening", 1, {6: 2.0, 4: 3.0})
 
 
 def test_a_row_ends_with_a_process_that_served(tmp_path: Path) -> None:
@@ -73,7 +77,7 @@ def test_restores_that_fail_are_counted_until_one_does_not(tmp_path: Path) -> No
     with estate.server() as server:
         told = metrics(server.port)
         assert told['tidepool_failed_starts{before="restoring"}'] == 0
-        assert told['tidepool_last_failure_timestamp_seconds{code="4"}'] == pytest.approx(last.at)
+        assert told['tidepool_last_failure_timestamp_seconds{code="4"}'] == pytest.approx(last.at, abs=0.01)
         assert '"message":"the last failure on this disk"' in server.log()
 
 

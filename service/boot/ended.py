@@ -29,7 +29,9 @@ class Failure(msgspec.Struct, frozen=True):
     """The state that it failed in."""
     reason: str
     starts: int
-    """Starts in a row that ended before anything was served; 0 after one that did."""
+    """Starts in a row that ended in this state, before anything was served; 0 after one that did."""
+    times: dict[int, float]
+    """When a process on this disk last ended with each code."""
 
 
 class Failures:
@@ -44,8 +46,10 @@ class Failures:
 
     def note(self, code: int, before: str, reason: str, *, served: bool) -> None:
         """What ends this process."""
-        starts = 0 if served else 1 + (self.last.starts if self.last is not None else 0)
-        self._write(Failure(self._clock(), code, before, reason, starts))
+        now, last = self._clock(), self.last
+        again = last.starts if last is not None and last.before == before else 0
+        times = {**(last.times if last is not None else {}), code: now}
+        self._write(Failure(now, code, before, reason, 0 if served else again + 1, times))
 
     def end_row(self) -> None:
         """Now something is served."""

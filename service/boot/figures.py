@@ -90,7 +90,7 @@ def figures(
         disk_free_bytes=free_bytes(directory),
         lmdb_stale_readers=engine.stale_readers if engine is not None else None,
         unshipped_files=len(unshipped_files(directory)),
-        last_failure_timestamp_seconds={str(failure.code): failure.at} if failure is not None else None,
+        last_failure_timestamp_seconds={str(code): at for code, at in failure.times.items()} if failure is not None else None,
         failed_starts={failure.before: failure.starts} if failure is not None else None,
     )
     if arrival is not None:
