@@ -19,6 +19,7 @@ from snapshots.errors import Corrupt, Missing, Refused
 from snapshots.fetch import Progress
 from snapshots.log import Place
 from snapshots.manifest import Manifest
+from snapshots.mark import Mark
 from snapshots.paths import BLOBS, blob_key, log_key, parse_blob_key
 from snapshots.pins import pins
 from snapshots.prefix import Prefix
@@ -64,9 +65,10 @@ def verify(
     now_us: int,
     policy: Policy = USUAL,
     suspects: Set[str] = frozenset(),
+    mark: Mark | None = None,
 ) -> Report:
     """Reads the log, and of the blobs about `share` of the bytes, at least one blob, and those of `suspects` that are named. Raises Missing
-    for a generation that is not there.
+    for a generation that is not there. `mark`: what an owner had shipped before it asked.
 
     The log is read whole, since each object must be linked to the one before: that is what was written in the last day or two.
     """
@@ -81,7 +83,7 @@ def verify(
     wrong |= _read(prefix.bucket, sample, progress)
     problems += wrong.values()
     problems += _dangling_pins(prefix, manifests) if generation is None else []
-    chain = _Chain(prefix, manifests, now_us, policy)
+    chain = _Chain(prefix, manifests, now_us, policy, mark)
     if manifests:
         chain.follow(progress)
     return Report(
@@ -200,10 +202,11 @@ def _problem(bucket: Bucket, digest: str, size: int) -> str:
 class _Chain:
     """The log of the newest lineage, from the oldest base on whose log is whole. Lives as long as one verification."""
 
-    def __init__(self, prefix: Prefix, manifests: Sequence[Manifest], now_us: int, policy: Policy) -> None:
+    def __init__(self, prefix: Prefix, manifests: Sequence[Manifest], now_us: int, policy: Policy, mark: Mark | None) -> None:
         self._prefix = prefix
         self._manifests = manifests
         self._now_us = now_us
+        self._mark = mark
         self._window_us = min(policy.window_us, WINDOW_US)  # of a longer one: what was pruned before somebody set it is no loss
         self.objects = self.rows = self.bytes = 0
         self.problems: list[str] = []
@@ -213,7 +216,7 @@ class _Chain:
         """Once more when the owner pruned meanwhile: what went from the beginning of the log is no loss."""
         span = self._read(progress)
         for _ in range(READINGS):
-            if not self.problems or log_span(self._prefix, span.lineage).first == span.first:
+            if not self.problems or self._span().first == span.first:
                 return
             self.objects = self.rows = self.bytes = 0
             self.problems, self.broken = [], None
@@ -222,8 +225,8 @@ class _Chain:
     def _read(self, progress: Progress) -> LogSpan:
         """The log as far as it stood there at the beginning."""
         newest = self._manifests[-1]
-        hint = self._prefix.hint()  # before the log: it must not name what came later
-        span = log_span(self._prefix, newest.lineage)
+        seen = self._seen()  # before the log: it must not name what came later
+        span = self._span()
         self._require_reach(span)
         ours = [each for each in self._manifests if each.lineage == newest.lineage]
         starts = [each.log for each in (*bases(ours), newest) if span.goes_on(each.log)]
@@ -236,13 +239,28 @@ class _Chain:
             self.broken = Break(newest.lineage, span.first - 1)
         elif end.number < span.tail:
             self.broken = Break(newest.lineage, end.number + 1)
+        elif seen > span.tail:
+            self.problems.append(
+                f"the log of lineage {newest.lineage} ends before object {seen}, which was there: the newest state cannot be restored"
+            )
+            self.broken = Break(newest.lineage, seen)
         last = max(each.base_sequence for each in ours)
         if end.sequence < last and not self.problems:
             self.problems.append(f"the log of lineage {newest.lineage} ends at request {end.sequence}, a base has {last}")
-        if hint is not None and hint.lineage == newest.lineage and hint.log_number > span.tail and not self.problems:
-            self.problems.append(f"the log of lineage {newest.lineage} ends at object {span.tail}, the hint has seen {hint.log_number}")
-            self.broken = Break(newest.lineage, hint.log_number)
         return span
+
+    def _seen(self) -> int:
+        """The last object of the log that is known to have been there, by its owner's hint and mark."""
+        lineage, hint, mark = self._manifests[-1].lineage, self._prefix.hint(), self._mark
+        hinted = hint.log_number if hint is not None and hint.lineage == lineage else 0
+        return max(hinted, mark.log.number if mark is not None and mark.lineage == lineage else 0)
+
+    def _span(self) -> LogSpan:
+        """The log. What does not reach the place of the newest manifest is as good as none: nothing is replayed from there."""
+        newest = self._manifests[-1]
+        span = log_span(self._prefix, newest.lineage)
+        number = newest.log.number
+        return span if span.tail >= number else LogSpan(newest.lineage, number + 1, number)
 
     def _require_reach(self, span: LogSpan) -> None:
         """Everything that a restore to the newest state, or to a moment in the window, replays."""
@@ -258,7 +276,7 @@ class _Chain:
 
     def _gap(self, span: LogSpan, manifest: Manifest, meaning: str) -> str:
         number = manifest.log.number
-        what = f"log objects between {number} and {span.first} are missing" if span.tail > number else f"the log ends at {span.tail}"
+        what = f"log objects between {number} and {span.first} are missing"
         return f"{what}, generation {manifest.generation} needs all behind {number} lineage={span.lineage}: {meaning}"
 
     def _walk(self, lineage: str, start: Place, span: LogSpan, named: set[tuple[int, str, int]], progress: Progress) -> Place:

@@ -18,6 +18,7 @@ from snapshots.fetch import Progress
 from snapshots.history import restore_point
 from snapshots.log import Place
 from snapshots.manifest import Manifest, seal
+from snapshots.mark import FORMAT, Mark
 from snapshots.paths import HINT, blob_key, log_key, manifest_key
 from snapshots.pins import pin
 from snapshots.prefix import Prefix
@@ -165,10 +166,48 @@ def test_a_hole_in_the_log(maker: Maker, number: int, meaning: str) -> None:
 
 
 def test_the_end_of_the_log_is_gone(maker: Maker) -> None:
-    """Up to a base: what is behind it nobody can know."""
+    """Also what the newest base stands on: another base is needed, and the moments before this one are told of."""
     for number in range(4, 8):
         (maker.root / log_key(maker.lineage, number)).unlink()
-    problem(maker, "the log ends at 3, generation 4 needs all behind 4")
+    found = check(maker)
+    assert "not every moment" in found.problems[0]
+    assert "ends before object 5, which was there: the newest state cannot be restored" in found.problems[1]
+    assert len(found.problems) == 2
+    assert found.broken == Break(maker.lineage, 5)
+    assert found.broken.is_behind(maker.newest)
+
+
+@pytest.mark.parametrize("gone", [[7], [1, 2, 3, 4, 5, 6, 7]], ids=["last", "all"])
+def test_a_log_that_a_checkpoint_needs_no_more(maker: Maker, gone: list[int]) -> None:
+    """Nothing was ever shipped behind it: what is gone before it, by damage that it mended or by a rule of the bucket, is no trouble once
+    the window has passed."""
+    maker.checkpoint(NOW_US)
+    for number in gone:
+        assert maker.bucket.delete(log_key(maker.lineage, number))
+    problem(maker, "not every moment")
+    assert check(maker).broken is None
+    assert check(maker, now_us=NOW_US + 2 * DAY_US).problems == ()
+    maker.ship(NOW_US)
+    assert check(maker, now_us=NOW_US + 2 * DAY_US).problems == ()
+
+
+def test_an_end_that_only_its_owner_knows(maker: Maker) -> None:
+    """The hint is as old as the last checkpoint; the mark of the one who asks is not. One of another lineage says nothing."""
+    mark = Mark(FORMAT, maker.lineage, maker.epoch, maker.writer, maker.end)
+    foreign = msgspec.structs.replace(mark, lineage="e" * 32)
+    assert maker.bucket.delete(log_key(maker.lineage, 7))
+    for given, broken in ((None, None), (foreign, None), (mark, Break(maker.lineage, 7))):
+        found = verify(maker.prefix, None, 1.0, 0, Progress(), NOW_US, mark=given)
+        assert found.broken == broken
+        assert len(found.problems) == int(broken is not None)
+
+
+def test_a_hole_and_the_end_are_gone(maker: Maker) -> None:
+    """A hole before the newest base hides nothing of what was lost behind it."""
+    maker.prefix.update_hint(maker.newest, maker.end.number, NOW_US)
+    for number in (3, 7):
+        assert maker.bucket.delete(log_key(maker.lineage, number))
+    assert check(maker).broken == Break(maker.lineage, 7)
 
 
 def test_an_object_that_is_linked_to_another(maker: Maker) -> None:
@@ -356,7 +395,7 @@ def test_the_last_log_objects_are_gone(maker: Maker) -> None:
     assert check(maker).problems == ()
     for number in (7, 6):
         assert maker.bucket.delete(log_key(maker.lineage, number))
-        problem(maker, f"the log of lineage {maker.lineage} ends at object {number - 1}, the hint has seen 7")
+        problem(maker, f"the log of lineage {maker.lineage} ends before object 7, which was there")
         assert check(maker).broken == Break(maker.lineage, 7)
 
 
