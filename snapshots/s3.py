@@ -10,7 +10,6 @@ import builtins
 import contextlib
 import functools
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +19,7 @@ import msgspec
 from snapshots.bucket import KEY, Entry
 from snapshots.errors import Missing, Refused, SnapshotError, Unreachable
 from snapshots.patience import Patience
-from snapshots.s3_client import Client
+from snapshots.s3_client import BLOCK_BYTES, Client
 from snapshots.s3_errors import BehindEnd, Taken, UploadGone
 from snapshots.s3_settings import encryption_parameters
 from snapshots.s3_upload import Upload
@@ -65,15 +64,9 @@ class S3Bucket:
         if length == 0:
             return len(self.get(key, start, length))
         reading = _Reading(start, start + length, take)
-        began_s = time.monotonic()
-        while True:
-            before = reading.at
-            try:
-                self._ask(lambda: self._read(key, reading))
-                return reading.at - start
-            except Unreachable:
-                if reading.at == before or time.monotonic() - began_s - reading.taking_s > self._patience.total_s:
-                    raise
+        while not self._ask(lambda: self._read(key, reading)):
+            pass
+        return reading.at - start
 
     def head(self, key: str) -> Entry | None:
         return self._ask(lambda: self._head(key))
@@ -163,8 +156,19 @@ class S3Bucket:
             raise Refused(f"the store ignores ranges bucket={self.url} key={key}")
         return body
 
-    def _read(self, key: str, reading: _Reading) -> None:
-        """From where the last try broke off."""
+    def _read(self, key: str, reading: _Reading) -> bool:
+        """From where the last try broke off. False when this one broke off too, but brought a block: a slow link and a slow disk get there,
+        with fresh patience for each block at the worst."""
+        before = reading.at
+        try:
+            self._read_on(key, reading)
+        except Unreachable:
+            if reading.at - before < BLOCK_BYTES or self._closed.wait(self._patience.pause_s(1)):
+                raise
+            return False
+        return True
+
+    def _read_on(self, key: str, reading: _Reading) -> None:
         if reading.at < reading.end:
             wanted = f"bytes={reading.at}-{reading.end - 1}"
             with contextlib.suppress(BehindEnd), contextlib.closing(self._client.blocks(**self._place(key), Range=wanted)) as blocks:
@@ -229,14 +233,10 @@ class _Reading:
 
     def __init__(self, start: int, end: int, take: Callable[[bytes], object]) -> None:
         self.at, self.end = start, end
-        self.taking_s = 0.0
-        """A slow disk must not count as a slow store."""
         self._take = take
 
     def hand_over(self, block: bytes) -> None:
-        began_s = time.monotonic()
         self._take(block)
-        self.taking_s += time.monotonic() - began_s
         self.at += len(block)
 
 

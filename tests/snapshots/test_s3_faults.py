@@ -265,6 +265,39 @@ def test_a_store_that_trickles(faulty: Faulty, opened: Opened, way: str) -> None
     assert bucket.get("v1/a") == bytes(MIB)
 
 
+def test_a_slow_link(faulty: Faulty, opened: Opened) -> None:
+    """A range comes although each try is over long before its end, and meanwhile the store counts as one that answers."""
+    bucket = opened(faulty.store, Patience(read_s=5, total_s=1.0, first_pause_s=0.01))
+    body = os.urandom(MIB)
+    bucket.replace("v1/a", body)
+    gone = threading.Event()
+
+    def trickle(request: Request) -> None:
+        found = request.pass_on()
+        ahead = 3 * MIB // 8
+        request.reply(found._replace(headers=[*found.headers, ("Content-Length", str(len(found.body)))], body=found.body[:ahead]))
+        for at in range(ahead, len(found.body)):
+            request.send(found.body[at : at + 1])
+            if gone.wait(0.01):
+                break
+        request.hang_up()
+
+    taken: list[bytes] = []
+
+    def take(block: bytes) -> None:
+        taken.append(block)
+        if sum(map(len, taken)) == MIB // 2:  # of the second try
+            faulty.next("GET", reset, reset)
+            assert bucket.head("v1/a") is not None
+
+    faulty.always("GET", trickle)
+    try:
+        assert bucket.read("v1/a", 0, MIB, take) == MIB
+    finally:
+        gone.set()
+    assert b"".join(taken) == body
+
+
 def test_deletes_that_lie(faulty: Faulty, opened: Opened) -> None:
     """Success without deleting is found out, each time, and by the probe."""
     bucket = opened(faulty.store)
