@@ -16,6 +16,7 @@ from service.boot.commands.owning import Owned, owned
 from service.boot.commands.told import opened_prefix
 from service.boot.jobs import Job
 from service.boot.life import options
+from service.engine.errors import Damaged
 from service.engine.files import DirectoryLock
 from service.engine.requests import CreateIndex
 from snapshots.damaged import Noted, noted
@@ -190,6 +191,46 @@ def test_a_log_that_broke_behind_the_newest_checkpoint(
         assert found.keeper.due() == ""
         assert done.drill().problems == []
         assert noted(place.directory) == Noted()
+
+
+@pytest.mark.parametrize("finder", ["verify", "drill"])
+def test_a_lost_end_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finder: str) -> None:
+    """The last objects are gone, and the hint is older than they were: the owner knows what it shipped. Another checkpoint is due at once,
+    and a drill of that finds nothing wrong."""
+    place = Place(tmp_path, monkeypatch, LOG_INTERVAL=0.05)
+    with chores(place, Schedule(ALWAYS, ALWAYS, "")) as (found, done):
+        commit(found, CreateIndex("a"))
+        found.keeper.checkpoint()
+        for name in ("b", "c"):
+            commit(found, CreateIndex(name))
+            found.keeper.wait_shipped(found.engine.sequence)
+        last = found.keeper.shipper.mark.log.number
+        for number in (last - 1, last):
+            (place.bucket / log_key(found.keeper.newest.lineage, number)).unlink()
+        job(done, finder).run()
+        if finder == "drill":
+            assert done.done.drilled is not None
+            assert "the log ends at request 1, request 3 was never written" in done.done.drilled.problems[0]
+            assert (done.done.drill_failures, done.done.drilled_good_at) == (1, 0.0)
+        assert "the log behind the newest checkpoint cannot be read" in found.keeper.due()
+        found.keeper.checkpoint_if_due()
+        assert found.keeper.due() == ""
+        assert done.drill().problems == []
+        assert noted(place.directory) == Noted()
+
+
+def test_a_copy_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is what a drill is for: it is recorded, however the engine says so."""
+    place = Place(tmp_path, monkeypatch)
+
+    def damaged(*_: object, **__: object) -> None:
+        raise Damaged("LMDB cannot be opened")
+
+    with chores(place, Schedule(NEVER, ALWAYS, "")) as (found, done):
+        commit(found, CreateIndex("a"))
+        monkeypatch.setattr("service.boot.drill.restore_to", damaged)
+        assert done.drill().problems == ["LMDB cannot be opened"]
+    assert done.done.drill_failures == 1
 
 
 def test_one_failure_keeps_no_other_from_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 
 import msgspec
@@ -14,17 +14,19 @@ import msgspec
 from service.boot.drill import Drilled, drill
 from service.boot.jobs import Job
 from service.boot.keeper import Keeper
+from service.engine.errors import Damaged
 from service.engine.options import Options
 from service.logs import event
 from snapshots import prune, sweep
 from snapshots.damaged import Noted
-from snapshots.errors import Corrupt, Refused
+from snapshots.errors import Corrupt, Missing, Refused
 from snapshots.fetch import Progress
 from snapshots.files import write_whole
 from snapshots.history import oldest_restorable
 from snapshots.paths import blob_key
 from snapshots.retention import USUAL, Policy
 from snapshots.ship import Report
+from snapshots.verify import Report as Checked
 from snapshots.verify import verify
 
 STATE = "chores.json"
@@ -161,8 +163,7 @@ class Chores:
     def verify(self, share: float = VERIFY_SHARE) -> None:
         """Reads some of the bucket. What is wrong is counted, shown and logged; the next checkpoint writes again what it needs of it."""
         newest = self._keeper.newest
-        prefix, policy = self._keeper.prefix, self._schedule.policy
-        report = verify(prefix, None, share, time.time_ns(), Progress(), _now_us(), policy, self._keeper.damaged)
+        report = self._verify(None, share, time.time_ns(), self._keeper.damaged)
         self.done.verify_problems = list(report.problems)
         self.done.verify_failures += bool(report.problems)
         self.done.verified_at = _now_us() / 1e6
@@ -195,7 +196,7 @@ class Chores:
             drilled = drill(
                 self._keeper.source, self._keeper.prefix, newest, self._directory, self._options, self._keeper.wait_shipped, self._report
             )
-        except Corrupt as error:
+        except (Corrupt, Missing, Damaged) as error:
             drilled = Drilled(_now_us(), newest.generation, newest.base_sequence, 0, 0, 0.0, [str(error)])
         self.done.drilled, self.done.drilled_at = drilled, drilled.at_us / 1e6
         self.done.drill_failures += bool(drilled.problems)
@@ -216,8 +217,11 @@ class Chores:
 
     def _damage(self) -> Noted:
         """Of the newest checkpoint, which is read whole, and of the log."""
-        generation = self._keeper.newest.generation
-        return verify(self._keeper.prefix, generation, 1.0, 0, Progress(), _now_us(), self._schedule.policy).noted
+        return self._verify(self._keeper.newest.generation, 1.0, 0).noted
+
+    def _verify(self, generation: int | None, share: float, seed: int, suspects: Set[str] = frozenset()) -> Checked:
+        mark = self._keeper.shipper.mark
+        return verify(self._keeper.prefix, generation, share, seed, Progress(), _now_us(), self._schedule.policy, suspects, mark)
 
     def _is_prune_due(self, now: float) -> bool:
         """An index that nobody changes is left alone: looking at the bucket costs requests."""

@@ -196,8 +196,8 @@ def test_an_end_that_only_its_owner_knows(maker: Maker) -> None:
     mark = Mark(FORMAT, maker.lineage, maker.epoch, maker.writer, maker.end)
     foreign = msgspec.structs.replace(mark, lineage="e" * 32)
     assert maker.bucket.delete(log_key(maker.lineage, 7))
-    for given, broken in ((None, None), (foreign, None), (mark, Break(maker.lineage, 7))):
-        found = verify(maker.prefix, None, 1.0, 0, Progress(), NOW_US, mark=given)
+    for told, broken in ((None, None), (foreign, None), (mark, Break(maker.lineage, 7))):
+        found = verify(maker.prefix, None, 1.0, 0, Progress(), NOW_US, mark=told)
         assert found.broken == broken
         assert len(found.problems) == int(broken is not None)
 
