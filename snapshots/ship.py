@@ -80,8 +80,9 @@ class Shipper:
         self._silent = False
         """A commit waited for an answer in vain: the next ones do not wait until there is one."""
         self._waiters: list[_Waiter] = []
-        self._confirmed = self._clock.now_s()
-        """When the question was asked that the bucket last answered: an answer may lie unread while the process is frozen."""
+        self._confirmed = float("-inf")
+        """When the question was asked that the bucket last answered: an answer may lie unread while the process is frozen. Never at first:
+        a process that was frozen between its claim and this may have lost the prefix."""
         self._shipped_at = float("-inf")
         self._trouble: SnapshotError | None = None
         self._ended: SnapshotError | None = None

@@ -40,6 +40,7 @@ def tmp_path() -> Iterator[Path]:
 def started(root: Path, clock: FakeClock | None = None, interval_s: float = 0.0) -> Machine:
     machine = Machine(root, "a")
     machine.start(clock, interval_s)
+    wait_until(lambda: machine.ships._confirmed > float("-inf"), 10, "the first answer")
     machine.bucket.calls.clear()
     return machine
 
@@ -245,6 +246,17 @@ def test_confirm_after_a_take_over(tmp_path: Path) -> None:
         machine.write(b"never")
     assert machine.engine.sequence == 0
     machine.stop()
+
+
+def test_confirm_at_first(tmp_path: Path) -> None:
+    """A claim says nothing of the moment in which the shipper begins: the process may have been frozen between."""
+    machine = Machine(tmp_path, "a")
+    machine.claim()
+    Machine(tmp_path, "b").claim()
+    machine.ship(FakeClock())
+    with pytest.raises(Fenced, match="writer b-"):
+        machine.write(b"never")
+    assert machine.engine.sequence == 0
 
 
 @pytest.mark.parametrize("where", ["head", "create"])
