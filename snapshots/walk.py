@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from snapshots.catalog import log_span
 from snapshots.errors import Corrupt, SnapshotError
 from snapshots.log import LogObject, Place, Row
 from snapshots.manifest import Manifest
@@ -86,10 +87,10 @@ def _ours(journal: Journal, first: int, last: int) -> dict[int, Row]:
 def compare(prefix: Prefix, newest: Manifest, mark: Mark, journal: Journal) -> Standing:
     """Reads the log from the mark to its end."""
     unshipped = bool(journal.log_after(mark.log.sequence, 1))
-    if mark.log.number:
+    if mark.log.number and mark.log != newest.log:  # else a manifest proves the place, whether or not its object is still there
         there = prefix.log_digest(mark.lineage, mark.log.number)
         if there is None:
-            return _missing(newest, mark, unshipped=unshipped)
+            return _missing(prefix, newest, mark, unshipped=unshipped)
         if there != mark.log.digest:
             return Standing("rewritten", f"log object {mark.log.number} ends with {there[:16]}, this disk knows {mark.log.digest[:16]}")
     try:
@@ -97,7 +98,7 @@ def compare(prefix: Prefix, newest: Manifest, mark: Mark, journal: Journal) -> S
     except Diverged as error:
         return Standing("diverged", str(error))
     if end.number < newest.log.number:
-        return _missing(newest, mark, unshipped=unshipped)
+        return _missing(prefix, newest, mark, unshipped=unshipped)
     if broken:
         return Standing("broken", broken)
     if end.sequence > journal.sequence:
@@ -143,10 +144,14 @@ def goes_on(prefix: Prefix, mark: Mark) -> bool:
     return bool(hole)
 
 
-def _missing(newest: Manifest, mark: Mark, *, unshipped: bool) -> Standing:
-    """The log that this disk would need is not there."""
+def _missing(prefix: Prefix, newest: Manifest, mark: Mark, *, unshipped: bool) -> Standing:
+    """The log that this disk would need is not there. Taking the bucket's side helps only where its log is whole in itself."""
     if mark.log.number > newest.log.number:
-        return Standing("rewritten", f"log object {mark.log.number}, which this disk shipped, is not there")
+        hint = prefix.hint()  # before the list: what it names was there
+        tail = log_span(prefix, mark.lineage).tail
+        lost = hint is not None and hint.lineage == mark.lineage and hint.log_number > tail
+        kind = "broken" if lost or tail > mark.log.number else "rewritten"
+        return Standing(kind, f"log object {mark.log.number}, which this disk shipped, is not there")
     if unshipped:
         return Standing("diverged", f"the bucket was pruned beyond log object {mark.log.number}, the last that this disk knows")
     return Standing("pruned", f"the bucket was pruned beyond log object {mark.log.number}")

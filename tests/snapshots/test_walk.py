@@ -13,6 +13,7 @@ from snapshots.log import Row
 from snapshots.manifest import EMPTY_LOG
 from snapshots.mark import read_mark
 from snapshots.paths import log_key
+from snapshots.start import Action
 from snapshots.walk import Diverged, Standing, catch_up, compare, matching
 from tests.snapshots.fakes import MemoryJournal, deaths, dying_at
 from tests.snapshots.machine import Machine, in_memory, prune, the_log
@@ -193,6 +194,50 @@ def test_a_rewritten_log(tmp_path: Path) -> None:
     assert found.detail.startswith(f"log object {mark.log.number} ends with {mark.log.digest[:16]}")
     a.bucket.delete(log_key(mark.lineage, mark.log.number))
     assert standing(a).kind == "rewritten"
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["nothing-unshipped", "unshipped"])
+def test_the_object_that_the_newest_base_stands_on_is_gone(tmp_path: Path, *, own: bool) -> None:
+    """Nothing of it is needed any more: the disk stays as it is, with its writes, and an empty one gets the same."""
+    a = stopped(tmp_path, "a", b"1")
+    a.start()
+    a.write(b"2")
+    assert a.shipped()
+    made = a.checkpoint().manifest
+    if own:
+        a.ships.stop(5)
+        a.engine.write(b"own")
+    a.kill()
+    assert a.bucket.delete(log_key(made.lineage, made.log.number))
+    assert standing(a) == Standing("fits")
+    a.start()
+    assert a.decision is not None
+    assert a.decision.action == Action.USE
+    assert a.shipped()
+    assert a.stop()
+    b = Machine(tmp_path, "b")
+    b.claim()
+    assert b.engine.rows == a.engine.rows
+    assert len(b.engine.rows) == (3 if own else 2)
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+@pytest.mark.parametrize("shipped_on", [False, True], ids=["end", "hole"])
+def test_the_bucket_has_lost_what_this_disk_shipped(tmp_path: Path, lost: int, *, shipped_on: bool) -> None:
+    """The bucket's side is the shorter copy: only what is here can be adopted."""
+    a = stopped(tmp_path, "a", b"1", objects=3)
+    newest, mark = a.prefix.newest(), read_mark(a.live)
+    assert newest is not None
+    assert mark is not None
+    a.prefix.update_hint(newest, mark.log.number, 1)
+    if shipped_on:
+        stopped(tmp_path, "b", b"2")
+        a.prefix.update_hint(newest, 1, 1)
+    for number in range(mark.log.number, mark.log.number - lost, -1):
+        a.bucket.delete(log_key(mark.lineage, number))
+    assert standing(a) == Standing("broken", f"log object {mark.log.number}, which this disk shipped, is not there")
+    with pytest.raises(Corrupt, match="start once with `tidepool serve --adopt-local`"):
+        a.claim()
 
 
 DAMAGES = ["bytes", "short", "empty", "foreign", "missing"]
