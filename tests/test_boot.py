@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import re
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import httpx
@@ -17,9 +19,12 @@ import pytest
 
 from service import __version__
 from service.api.errors import NotReady
-from service.boot.life import EXIT_DAMAGED, Boot
+from service.boot.ended import Failures
+from service.boot.life import EXIT_DAMAGED, Boot, End, exit_code
+from service.engine.errors import Busy
 from service.engine.requests import CreateIndex
 from service.telemetry import Metrics
+from snapshots.errors import Fenced, LocalFault
 from tests.api.inside import opened, settings
 from tests.api.isccs import iscc_id, units
 from tests.project import ROOT
@@ -223,6 +228,7 @@ def test_a_defect_behind_the_start_ends_the_process(tmp_path: Path) -> None:
     """Threads run, the directory is open, and then the application cannot be made: one line says why, the code is 1, and nothing hangs."""
     script = """
 import sys
+import threading
 from pathlib import Path
 from service import serve
 from tests.api.inside import settings
@@ -236,3 +242,40 @@ serve.serve(settings(Path(sys.argv[1])))
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "tidepool: unexpected RuntimeError while serving: a defect"
+
+
+def test_two_threads_that_fail_leave_one_note(tmp_path: Path) -> None:
+    """A process that is fenced: its shipper and its write lane see it at the same moment."""
+    together, asked = threading.Barrier(2), []
+
+    def clock() -> float:
+        asked.append(1)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait(0.5)  # what both must not reach
+        return 1.0
+
+    boot = Boot(settings(tmp_path), Metrics())
+    boot._failures = Failures(tmp_path, clock)
+    error = Fenced("has a new owner")
+    lane = Busy("nothing was written")
+    lane.__cause__ = error
+    threads = [threading.Thread(target=boot._fail, args=(End(exit_code(error), str(error)), error))]
+    threads += [threading.Thread(target=boot._stop_writing, args=(lane,))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    last = Failures(tmp_path).last
+    assert last is not None
+    assert (last.code, last.starts, len(asked)) == (5, 1, 1)
+    assert boot.state.name == "failed"
+
+
+def test_a_disk_that_fails_is_not_written_to(tmp_path: Path) -> None:
+    """A write under it may hang, and would hold up the end."""
+    boot = Boot(settings(tmp_path), Metrics())
+    boot._failures = Failures(tmp_path)
+    lane = Busy("nothing was written")
+    lane.__cause__ = LocalFault("cannot use the disk")
+    boot._stop_writing(lane)
+    assert (boot.end, boot._failures.last) == (End(EXIT_DAMAGED, "nothing was written"), None)

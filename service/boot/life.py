@@ -42,7 +42,7 @@ from service.machine import processors
 from service.meter import Meter
 from service.settings import NO_BUCKET, Settings
 from snapshots.addresses import open_bucket
-from snapshots.errors import Corrupt, Fenced, Foreign, Missing, NoRoom, Refused, SnapshotError, Unreachable
+from snapshots.errors import Corrupt, Fenced, Foreign, LocalFault, Missing, NoRoom, Refused, SnapshotError, Unreachable
 from snapshots.prefix import Prefix
 from snapshots.retention import Policy
 from snapshots.start import Allowed
@@ -91,6 +91,8 @@ class Boot:
         """A thread of its own for /metrics: it answers when all searching threads are busy."""
         self._lock: DirectoryLock | None = None
         self._failures: Failures | None = None
+        self._noting = threading.Lock()
+        self._noted = False
         self._engine: Engine | None = None
         self._shedding = Shedding(settings.directory, settings.disk_free_min_bytes, settings.memory_max_bytes)
         self._writes: WriteLane | None = None
@@ -235,11 +237,11 @@ class Boot:
         try:
             self._bring_up()
         except SnapshotError as error:
-            self._fail(End(exit_code(error), str(error)))
+            self._fail(End(exit_code(error), str(error)), error)
         except EngineError as error:
             self._fail(End(EXIT_DAMAGED if isinstance(error, Damaged) else EXIT_FAILED, str(error)))
         except OSError as error:
-            self._fail(End(EXIT_FAILED, f"the data directory {self._settings.directory} cannot be used: {error.strerror}"))
+            self._fail(End(EXIT_FAILED, f"the data directory {self._settings.directory} cannot be used: {error.strerror}"), error)
         except BaseException as error:
             logger.critical("opening failed", exc_info=error)
             self._fail(End(EXIT_FAILED, f"unexpected {type(error).__name__} while opening: {error}"))
@@ -292,7 +294,7 @@ class Boot:
             directory / LIVE,
             owned,
             self._settings.log_interval,
-            lambda error: self._fail(End(exit_code(error), str(error))),
+            lambda error: self._fail(End(exit_code(error), str(error)), error),
             self._note,
         )
         opts = options(self._settings)
@@ -356,7 +358,7 @@ class Boot:
 
     def _stop_writing(self, error: BaseException) -> None:
         if isinstance(error.__cause__, SnapshotError):
-            self._fail(End(exit_code(error.__cause__), str(error)))
+            self._fail(End(exit_code(error.__cause__), str(error)), error.__cause__)
             return
         if not isinstance(error, Fatal):
             logger.critical("unexpected error in the write lane", exc_info=error)
@@ -378,13 +380,20 @@ class Boot:
         self._metrics.count_commit(requests, seconds)
         event(logging.DEBUG, "commit", requests=requests, ms=round(seconds * 1000, 3))
 
-    def _fail(self, end: End) -> None:
+    def _fail(self, end: End, cause: BaseException | None = None) -> None:
         """The note comes first: whoever waits for the state ends the process. None when the disk failed, under which a write may hang."""
-        before, failures = self._state, self._failures
-        if failures is not None and before.name != "failed" and end.code != EXIT_FATAL:
-            failures.note(end.code, before.name, end.reason, served=before.serves)
+        if end.code != EXIT_FATAL and not isinstance(cause, LocalFault | OSError):
+            self._leave_note(end)
         self._set_state(State("failed", end.reason, serves=False), end)
         self._on_end(end)
+
+    def _leave_note(self, end: End) -> None:
+        """Once: a process that is fenced fails on two threads. The second waits for the note of the first."""
+        with self._noting:
+            before, failures = self._state, self._failures
+            if failures is not None and before.name != "failed" and not self._noted:
+                self._noted = True
+                failures.note(end.code, before.name, end.reason, served=before.serves)
 
     def _set_state(self, state: State, end: End | None = None) -> None:
         with self._changed:
