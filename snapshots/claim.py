@@ -28,7 +28,13 @@ def claim(prefix: Prefix, live: Path, mark: Mark, newest: Manifest, journal: Jou
 
     The log is replayed once before the claim: what cannot be replayed takes the prefix from nobody.
     """
-    mark, _ = _to_the_end(prefix, mark, journal)
+    try:
+        mark, _ = _to_the_end(prefix, mark, journal)
+    except Corrupt as error:
+        raise Corrupt(
+            f"{error}. Bring back what is missing if you can; to go on without it, copy what is left with `tidepool snapshot restore "
+            "--target DIRECTORY`, and start once from there with `tidepool serve --adopt-local`"
+        ) from error
     reach("claim.replayed")
     mark = msgspec.structs.replace(mark, writer=author.writer)
     write_mark(live, mark)
@@ -120,10 +126,14 @@ def create_fence(prefix: Prefix, lineage: str, epoch: int, writer: str, end: Pla
 
 
 def fence_lineage(prefix: Prefix, newest: Manifest, author: Author, now_us: int) -> None:
-    """Ends a lineage that is being left: a fence behind its last log object, so that its writer cannot go on."""
+    """Ends a lineage that is being left: a fence behind its last log object that is known, so that its writer cannot go on."""
+    hint = prefix.hint()
+    seen = hint.log_number if hint is not None and hint.lineage == newest.lineage else 0
     end = newest.log
     while True:
         end = _tail(prefix, newest.lineage, end)
+        if end.number < seen:  # its last objects are lost: the writer wants the name behind them
+            end = Place(seen, START, end.sequence, end.bytes)
         if create_fence(prefix, newest.lineage, newest.epoch + 1, author.writer, end, now_us) is not None:
             return
 

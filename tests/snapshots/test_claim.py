@@ -376,6 +376,27 @@ def test_a_broken_lineage_that_is_left(tmp_path: Path, damage: str) -> None:
     assert a.bucket.head(log_key(lineage, number + 2)) is None
 
 
+@pytest.mark.parametrize("lost", [1, 3])
+def test_a_lineage_that_is_left_without_its_end(tmp_path: Path, lost: int) -> None:
+    """Its writer still lives and knows nothing of the loss: it is fenced where it goes on, not where the log ends now."""
+    (a,) = owners(tmp_path, "a")
+    a.start()
+    for _ in range(3):
+        a.write(b"x")
+        assert a.shipped()
+    lineage, number = a.ships.mark.lineage, a.ships.mark.log.number
+    newest = a.prefix.newest()
+    assert newest is not None
+    a.prefix.update_hint(newest, number, 1)
+    for each in range(number - lost + 1, number + 1):
+        a.bucket.delete(log_key(lineage, each))
+    fence_lineage(a.prefix, newest, AUTHOR, 1)
+    a.engine.write(b"never")
+    with pytest.raises(Fenced):
+        a.shipped()
+    assert a.bucket.head(log_key(lineage, number + 2)) is None
+
+
 def test_a_fence_under_a_taken_name(tmp_path: Path) -> None:
     """Is not created, and says so."""
     (a,) = owners(tmp_path, "a")
