@@ -8,7 +8,7 @@ import msgspec
 
 from snapshots.catalog import LogSpan, Reign, bases, is_restorable, iso, log_span, piece_sizes, read_manifests, reigns
 from snapshots.errors import Missing, Refused
-from snapshots.manifest import Manifest
+from snapshots.manifest import Hint, Manifest
 from snapshots.pins import pinned
 from snapshots.prefix import Prefix
 
@@ -62,6 +62,8 @@ class Point(msgspec.Struct, frozen=True):
     lineage: str
     until_us: int | None = None
     until_sequence: int | None = None
+    lacks: str = ""
+    """What was there behind the end of the log and is lost, in words."""
 
 
 def generations(prefix: Prefix, now_us: int) -> list[Summary]:
@@ -168,7 +170,7 @@ def _at_time(prefix: Prefix, manifests: Sequence[Manifest], at_us: int) -> Point
 
 def _at_sequence(prefix: Prefix, manifests: Sequence[Manifest], sequence: int | None) -> Point:
     """None: the last of the log."""
-    newest = manifests[-1]
+    newest, hint = manifests[-1], prefix.hint()  # before the log: it must not name what came later
     span = log_span(prefix, newest.lineage)
     end = _end(prefix, newest, span)
     wanted = end if sequence is None else sequence
@@ -181,7 +183,18 @@ def _at_sequence(prefix: Prefix, manifests: Sequence[Manifest], sequence: int | 
     best = max(fit, key=lambda each: (each.base_sequence, each.generation))
     if best.base_sequence < wanted and not span.goes_on(best.log):
         raise _missing(prefix, manifests, f"the log that leads from generation {best.generation} to request {wanted} was pruned", best)
-    return Point(best, newest.lineage) if best.base_sequence == wanted else Point(best, newest.lineage, until_sequence=wanted)
+    lacks = _lost_end(prefix, newest, span, hint) if sequence is None else ""
+    return Point(best, newest.lineage, until_sequence=wanted if best.base_sequence < wanted else None, lacks=lacks)
+
+
+def _lost_end(prefix: Prefix, newest: Manifest, span: LogSpan, hint: Hint | None) -> str:
+    """Empty when nobody knows of more than is there. No error: a copy of what is left is the way out."""
+    if hint is None or hint.lineage != newest.lineage or hint.log_number <= max(span.tail, newest.log.number):
+        return ""
+    return (
+        f"the log of {prefix.bucket.url} went on to object {hint.log_number}, which is missing: the end of the log is lost, with writes "
+        "that were acknowledged, and this is the newest state without them"
+    )
 
 
 def _end(prefix: Prefix, newest: Manifest, span: LogSpan) -> int:

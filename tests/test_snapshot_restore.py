@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Iterator
 from datetime import timedelta, timezone
 from pathlib import Path
 
 import pytest
 
+from service.boot.arrival import Arrival
+from service.boot.life import options
+from service.engine.files import DirectoryLock
+from service.engine.requests import DeleteAsset
+from snapshots.directory import DirectoryBucket
+from snapshots.errors import Corrupt
 from snapshots.mark import read_mark
-from tests.commanding import EPOCH, ROWS, Place, Story, assets, iso, require_error, story_in, tree
+from snapshots.prefix import Prefix
+from snapshots.start import Allowed
+from tests.commanding import EPOCH, INDEX, ROWS, Place, Story, assets, commit, history, iso, require_error, story_in, tree
+from tests.engine.building import key
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +106,40 @@ def test_a_dry_restore_changes_nothing(story: Story, tmp_path: Path, wanted: lis
     assert (found["generation"], found["rows_max"]) == expected
     assert found["room_needed"] > found["bytes"] + found["log_bytes_max"]
     assert found["room_free"] > 0
+
+
+def test_the_way_out_of_a_lost_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start on an empty disk refuses and names two commands. Those, with an empty disk each time, bring back what is left."""
+    place = Place(tmp_path, monkeypatch, LOG_INTERVAL=0.05)
+    with place.owned() as open_:
+        states = history(open_, 6)
+        open_.keeper.wait_shipped(6)
+        commit(open_, DeleteAsset(INDEX, 0, key(6)))
+        open_.keeper.wait_shipped(7)
+    log = sorted((place.bucket / "v1" / "log").glob("*/*.log"))
+    log[-1].unlink()
+    shutil.rmtree(place.directory)
+    with pytest.raises(Corrupt) as refused, place.owned():
+        pass
+    assert "`tidepool snapshot restore --target DIRECTORY`, and start once from there with `tidepool serve --adopt-local`" in str(
+        refused.value
+    )
+    shutil.rmtree(place.directory)
+    copy = tmp_path / "copy"
+    for dry in (["--dry-run"], []):
+        ran = place.run("restore", "--target", copy, *dry)
+        assert ran.code == 0
+        assert re.fullmatch(r"tidepool: the log of .* went on to object \d+, which is missing: the end of the log is lost.*\n", ran.err)
+    assert assets(copy) == states[6]
+    prefix = Prefix(DirectoryBucket(place.bucket))
+    with DirectoryLock(copy) as lock:
+        allowed = Allowed(create=False, serve_unreachable=False, adopt="local")
+        Arrival(copy, lock, prefix, options(place.settings), allowed, lambda *_: None, lambda *_: None).run().engine.close()
+    with place.owned():
+        pass
+    assert assets(place.directory) == states[6]
+    assert place.run("restore", "--target", tmp_path / "again").err == ""
+    assert place.run("verify", "--full").code == 0
 
 
 def test_a_target_that_is_taken(story: Story, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def restore(settings: Settings, target: Path, wanted: Moment, watch: Watch, *, f
         _protect(settings, target)
         with DirectoryLock(target) if (target / LOCK).exists() else nullcontext():  # nobody opens what is about to be replaced
             found = restore_to(prefix, point, target, options(settings), progress, _ignore, force=force)
-    return Told(found, _restored(found, settings))
+    return Told(found, _restored(found, settings), _warnings(point))
 
 
 def plan(settings: Settings, target: Path, wanted: Moment, *, force: bool) -> Told:
@@ -74,7 +74,11 @@ def plan(settings: Settings, target: Path, wanted: Moment, *, force: bool) -> To
         _protect(settings, target)
         require_possible(point, target, force=force)
         found = _planned(settings, prefix, point, target)
-    return Told(found, _shown(found))
+    return Told(found, _shown(found), _warnings(point))
+
+
+def _warnings(point: Point) -> tuple[str, ...]:
+    return (point.lacks,) if point.lacks else ()
 
 
 def _point(prefix: Prefix, wanted: Moment) -> Point:
