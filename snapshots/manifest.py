@@ -1,4 +1,4 @@
-"""Manifests: what a restore needs. JSON; `digest` is the SHA-256 of the same JSON with an empty `digest`."""
+"""Manifests: what a restore needs, and the hint. JSON; `digest` is the SHA-256 of the same JSON with an empty `digest`."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Hint(msgspec.Struct, frozen=True):
-    """The newest generation and the end of its log when it was written. Never trusted: it saves looking."""
+    """The newest generation and the end of its log when it was written. May be old, never ahead: what it names was there, and a bucket
+    that has it no more has lost it. `digest` is empty in a hint of before there was one."""
 
     lineage: str
     epoch: int
@@ -72,6 +73,7 @@ class Hint(msgspec.Struct, frozen=True):
     log_number: int
     writer: str
     updated_us: int
+    digest: str = ""
 
 
 class PrefixFormat(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +94,23 @@ def seal(manifest: Manifest) -> tuple[Manifest, bytes]:
     bare = msgspec.structs.replace(manifest, digest="")
     sealed = msgspec.structs.replace(bare, digest=sha256(msgspec.json.encode(bare)))
     return sealed, msgspec.json.encode(sealed)
+
+
+def seal_hint(hint: Hint) -> bytes:
+    return msgspec.json.encode(msgspec.structs.replace(hint, digest=_hint_digest(hint)))
+
+
+def read_hint(data: bytes) -> Hint | None:
+    """None when it is not what was written: a hint that is wrong would tell of a loss that never was."""
+    try:
+        hint = msgspec.json.decode(data, type=Hint)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return hint if hint.digest in ("", _hint_digest(hint)) else None
+
+
+def _hint_digest(hint: Hint) -> str:
+    return sha256(msgspec.json.encode(msgspec.structs.replace(hint, digest="")))
 
 
 def read(generation: int, data: bytes) -> Manifest:

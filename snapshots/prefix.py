@@ -86,17 +86,17 @@ class Prefix:
         return sealed if self.bucket.create(manifest_key(sealed.generation), body) else None
 
     def hint(self) -> Hint | None:
-        """None when there is none, or none that can be read: it is only a hint."""
+        """None when there is none, or none that can be read: then nobody knows of more than is there."""
         try:
-            return msgspec.json.decode(self.bucket.get(HINT), type=Hint)
-        except (Missing, msgspec.DecodeError, UnicodeDecodeError):
+            return manifests.read_hint(self.bucket.get(HINT))
+        except Missing:
             return None
 
     def update_hint(self, newest: Manifest, log_number: int, now_us: int) -> None:
-        """Does what it can: a bucket that does not answer leaves the old hint, and nothing depends on it."""
+        """Does what it can: a bucket that does not answer leaves the old hint, which tells less of what was there."""
         hint = Hint(newest.lineage, newest.epoch, newest.generation, newest.digest, log_number, newest.writer, now_us)
         with suppress(Unreachable):
-            self.bucket.replace(HINT, msgspec.json.encode(hint))
+            self.bucket.replace(HINT, manifests.seal_hint(hint))
 
     def log_object(self, lineage: str, number: int) -> LogObject | None:
         """None when there is none of that number."""

@@ -137,7 +137,7 @@ def goes_on(prefix: Prefix, mark: Mark) -> bool:
             f"log object {mark.log.number + 1} of lineage {mark.lineage} is missing, but the log of {prefix.bucket.url} went on to "
             f"{hint.log_number}: the end of the log is lost, with writes that were acknowledged"
         )
-        if prefix.hint() != hint:  # replaced meanwhile, or misread: it has no digest
+        if prefix.hint() != hint:  # replaced meanwhile
             return True
     if hole and prefix.log_digest(mark.lineage, mark.log.number + 1) is None:
         raise Corrupt(hole)

@@ -146,6 +146,34 @@ def test_a_hint_that_cannot_be_read(tmp_path: Path, body: bytes) -> None:
     assert prefix.newest() == found[-1]
 
 
+def test_a_hint_that_rotted(tmp_path: Path) -> None:
+    """Wherever a byte changes: it is none, or says the same. A wrong number in it would look like a loss."""
+    prefix = Prefix(bucket_in(tmp_path))
+    found = manifests(prefix, 1)
+    prefix.update_hint(found[0], 1, 1)
+    body, hint = prefix.bucket.get(HINT), prefix.hint()
+    assert hint is not None
+    for at in range(len(body)):
+        for bit in range(8):
+            prefix.bucket.replace(HINT, body[:at] + bytes([body[at] ^ 1 << bit]) + body[at + 1 :])
+            read = prefix.hint()
+            assert read is None or msgspec.structs.replace(read, digest=hint.digest) == hint
+            assert prefix.newest() == found[0]
+
+
+def test_a_hint_without_a_digest(tmp_path: Path) -> None:
+    """Is of an earlier version, and believed."""
+    prefix = Prefix(bucket_in(tmp_path))
+    found = manifests(prefix, 1)
+    prefix.update_hint(found[0], 7, 1)
+    written = msgspec.json.decode(prefix.bucket.get(HINT))
+    del written["digest"]
+    prefix.bucket.replace(HINT, msgspec.json.encode(written))
+    hint = prefix.hint()
+    assert hint is not None
+    assert hint.log_number == 7
+
+
 def test_a_hint_that_cannot_be_written(tmp_path: Path) -> None:
     """Costs nothing but looking; one that is refused is said."""
     bucket = PlannedBucket(bucket_in(tmp_path))
