@@ -9,6 +9,12 @@ from collections.abc import Callable
 BEAT_S = 1.0
 STILL_S = 5.0
 """A process that gave no sign of life for so long stood still. Less is a busy machine."""
+STOOD_STILL = "this process stood still"
+JUMPED = "the time of day jumped"
+"""Its machine was paused, or the clock was set: a process cannot tell which."""
+
+Woke = Callable[[str, float], None]
+"""Told STOOD_STILL or JUMPED, and by how many seconds."""
 
 
 class Clock:
@@ -19,12 +25,12 @@ class Clock:
         self._beaten_s = self.now_s()
         self._ahead_s = self.wall_s() - self._beaten_s
         self._awake_since_s = float("-inf")
-        self._woke: Callable[[float], None] = _unheard
+        self._woke: Woke = _unheard
         self._ended = threading.Event()
 
     @property
     def awake_since_s(self) -> float:
-        """The first sign of life after this process last stood still; endless ago when it never did."""
+        """The first sign of life after this process last stood still, or may have; endless ago when it never did."""
         return self._awake_since_s
 
     def now_s(self) -> float:
@@ -39,8 +45,8 @@ class Clock:
         """Until somebody notifies, or about so long. The condition is held."""
         changed.wait(seconds)
 
-    def watch(self, woke: Callable[[float], None]) -> None:
-        """Gives a sign of life every BEAT_S, until `end`. `woke` is called on any thread, with the seconds that the process stood still."""
+    def watch(self, woke: Woke) -> None:
+        """Gives a sign of life every BEAT_S, until `end`. `woke` is called on any thread, after each time that the process stood still."""
         self._woke = woke
         threading.Thread(target=self._beat_on, name="pulse", daemon=True).start()
 
@@ -49,21 +55,24 @@ class Clock:
         self._ended.set()
 
     def beat(self) -> None:
-        """A sign of life. What comes long after the last one, or after a jump of the time of day, shows that the process stood still."""
+        """A sign of life. What comes long after the last one, or after a jump of the time of day, may have stood still."""
         with self._beating:
             now_s = self.now_s()
             ahead_s = self.wall_s() - now_s
-            still_s = max(now_s - self._beaten_s, abs(ahead_s - self._ahead_s))
+            still_s, jump_s = now_s - self._beaten_s, ahead_s - self._ahead_s
             self._beaten_s, self._ahead_s = now_s, ahead_s
-            if still_s > STILL_S:
-                self._awake_since_s = now_s
+            if still_s <= STILL_S and abs(jump_s) <= STILL_S:
+                return
+            self._awake_since_s = now_s
         if still_s > STILL_S:
-            self._woke(still_s)
+            self._woke(STOOD_STILL, still_s)
+        else:
+            self._woke(JUMPED, jump_s)
 
     def _beat_on(self) -> None:
         while not self._ended.wait(BEAT_S):
             self.beat()
 
 
-def _unheard(_: float) -> None:
+def _unheard(_: str, __: float) -> None:
     """Before somebody watches."""

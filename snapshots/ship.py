@@ -14,7 +14,7 @@ from random import random
 
 import msgspec
 
-from snapshots.clock import Clock
+from snapshots.clock import STOOD_STILL, Clock
 from snapshots.errors import Corrupt, Fenced, LocalFault, NoRoom, Refused, SnapshotError, Unreachable
 from snapshots.failpoints import reach
 from snapshots.log import Header, Place, freeze
@@ -79,6 +79,7 @@ class Shipper:
         self._urgent = self._asking = self._stopping = False
         self._silent = False
         """A commit waited for an answer in vain: the next ones do not wait until there is one."""
+        self._doubt = STOOD_STILL
         self._waiters: list[_Waiter] = []
         self._confirmed = float("-inf")
         """When the question was asked that the bucket last answered: an answer may lie unread while the process is frozen. Never at first:
@@ -139,8 +140,7 @@ class Shipper:
                 raise self._ended
             if self._in_doubt():
                 raise Unreachable(
-                    "this process stood still, and the bucket has not said since then that it still owns the data: "
-                    f"{self._trouble or 'it does not answer'}"
+                    f"{self._doubt}, and the bucket has not said since then who owns the data: {self._trouble or 'it does not answer'}"
                 )
 
     def _is_certain(self) -> bool:
@@ -153,12 +153,13 @@ class Shipper:
     def _stood_still_since(self, time_s: float) -> bool:
         return self._clock.awake_since_s > time_s
 
-    def _woke(self, still_s: float) -> None:
+    def _woke(self, how: str, seconds: float) -> None:
         """What was known of the bucket before is worth nothing: a pause is cut short, and a commit waits for an answer again."""
         with self._changed:
+            self._doubt = how
             self._trouble, self._silent = None, False
             self._changed.notify_all()
-        self._report("this process stood still", {"seconds": round(still_s, 1)})
+        self._report(how, {"seconds": round(seconds, 1)})
 
     def wait_shipped(self, sequence: int, timeout_s: float) -> bool:
         """Blocks until all rows up to `sequence` are in the bucket. Raises what ended the shipper."""

@@ -13,7 +13,7 @@ import msgspec
 
 from snapshots import failpoints
 from snapshots.bucket import Bucket, Entry
-from snapshots.clock import Clock
+from snapshots.clock import STOOD_STILL, Clock, Woke
 from snapshots.errors import Unreachable
 from snapshots.log import Row
 from snapshots.publish import CopiedFile, Copy
@@ -263,7 +263,7 @@ class FakeClock(Clock):
     def wall_s(self) -> float:
         return self._time_s
 
-    def watch(self, woke: Callable[[float], None]) -> None:
+    def watch(self, woke: Woke) -> None:
         self._woke = woke
 
     def beat(self) -> None:
@@ -284,11 +284,11 @@ class FakeClock(Clock):
         self._time_s += seconds
         self.let_pass(0.0)
 
-    def freeze(self, seconds: float) -> None:
-        """The process stands still so long, and goes on."""
+    def freeze(self, seconds: float, how: str = STOOD_STILL) -> None:
+        """The process stands still so long, and goes on. `how` is what it sees of that."""
         self._time_s += seconds
         self._awake_since_s = self._time_s
-        self._woke(seconds)
+        self._woke(how, seconds)
         self.let_pass(0.0)
 
     def let_pass(self, seconds: float) -> None:

@@ -48,6 +48,7 @@ class Machine:
         self.decision: Decision | None = None
         self.shipper: Shipper | None = None
         self.ended: list[SnapshotError] = []
+        self.told: list[tuple[str, dict[str, object]]] = []
         self.directory.mkdir(exist_ok=True)
 
     @property
@@ -87,7 +88,7 @@ class Machine:
 
     def ship(self, clock: Clock | None = None, interval_s: float = 0.0) -> None:
         assert self.mark is not None
-        self.shipper = Shipper(self.prefix, self.live, self.mark, self.engine, interval_s, self.ended.append, _unheard, clock)
+        self.shipper = Shipper(self.prefix, self.live, self.mark, self.engine, interval_s, self.ended.append, self._hear, clock)
         self.engine.on_commit = self.shipper.wake
         self.shipper.start()
 
@@ -183,6 +184,9 @@ class Machine:
         folder.rename(self.live)
         self.journal = journal
 
+    def _hear(self, event: str, members: dict[str, object]) -> None:
+        self.told.append((event, members))
+
     def _author(self) -> Author:
         return Author(f"{self.name}-{secrets.token_hex(4)}", self.name)
 
@@ -264,7 +268,3 @@ def prune(root: Path, *, log: bool = True) -> None:
 
 def _end(name: str, key: str) -> None:
     die()
-
-
-def _unheard(event: str, members: dict[str, object]) -> None:
-    pass

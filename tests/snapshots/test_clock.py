@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from snapshots import clock
-from snapshots.clock import BEAT_S, STILL_S, Clock
+from snapshots.clock import BEAT_S, JUMPED, STILL_S, STOOD_STILL, Clock
 
 NEVER = float("-inf")
 
@@ -18,8 +18,8 @@ class SetClock(Clock):
     def __init__(self) -> None:
         self.now, self.wall = 1000.0, 50_000.0
         super().__init__()
-        self.woken: list[float] = []
-        self._woke = self.woken.append
+        self.woken: list[tuple[str, float]] = []
+        self._woke = lambda how, seconds: self.woken.append((how, seconds))
 
     def now_s(self) -> float:
         return self.now
@@ -47,7 +47,7 @@ def test_a_process_that_stood_still() -> None:
     found = SetClock()
     found.pass_by(STILL_S + 1)
     found.beat()
-    assert (found.awake_since_s, found.woken) == (found.now, [STILL_S + 1])
+    assert (found.awake_since_s, found.woken) == (found.now, [(STOOD_STILL, STILL_S + 1)])
     awake = found.now
     found.pass_by(1)
     found.beat()
@@ -56,12 +56,22 @@ def test_a_process_that_stood_still() -> None:
 
 @pytest.mark.parametrize("seconds", [3600.0, -3600.0])
 def test_a_pause_that_only_the_time_of_day_shows(seconds: float) -> None:
-    """A machine that was saved and loaded again: its own clock went on where it was."""
+    """A machine that was saved and loaded again: its own clock went on where it was. Or the clock was set, which looks the same."""
     found = SetClock()
     found.pass_by(0.1, wall=seconds)
     found.beat()
     assert found.awake_since_s == found.now
-    assert found.woken == [pytest.approx(3600.0, abs=0.2)]
+    ((how, jumped),) = found.woken
+    assert how == JUMPED
+    assert jumped == pytest.approx(seconds, abs=0.2)
+
+
+def test_a_pause_that_both_clocks_show() -> None:
+    """Is one, and the process stood still for certain."""
+    found = SetClock()
+    found.pass_by(STILL_S + 1, wall=60.0)
+    found.beat()
+    assert found.woken == [(STOOD_STILL, STILL_S + 1)]
 
 
 def test_a_time_of_day_that_is_set_right_a_little() -> None:
@@ -83,7 +93,7 @@ def test_the_real_one_beats_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         beaten.release()
 
     monkeypatch.setattr(found, "beat", counted)
-    found.watch(lambda seconds: pytest.fail(f"it never stood still, but {seconds}"))
+    found.watch(lambda how, seconds: pytest.fail(f"it never stood still, but {how} {seconds}"))
     (thread,) = (each for each in threading.enumerate() if each.name == "pulse")
     for _ in range(3):
         assert beaten.acquire(timeout=10)

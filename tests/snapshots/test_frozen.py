@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from snapshots import ship
-from snapshots.clock import STILL_S
+from snapshots.clock import JUMPED, STILL_S, STOOD_STILL
 from snapshots.errors import Fenced, SnapshotError, Unreachable
 from tests.snapshots.fakes import FakeClock
 from tests.snapshots.machine import Machine, in_memory, the_log
@@ -65,7 +65,9 @@ def test_it_acknowledges_nothing_while_the_bucket_is_silent(tmp_path: Path) -> N
     Machine(tmp_path, "b").claim()
     clock.freeze(STILL)
     for _ in range(20):
-        with pytest.raises(Unreachable, match="stood still, and the bucket has not said since then that it still owns the data: no answer"):
+        with pytest.raises(
+            Unreachable, match="this process stood still, and the bucket has not said since then who owns the data: no answer"
+        ):
             machine.write(b"never")
     assert machine.engine.sequence == 2
     machine.bucket.down = False
@@ -74,6 +76,20 @@ def test_it_acknowledges_nothing_while_the_bucket_is_silent(tmp_path: Path) -> N
     with pytest.raises(Fenced):
         machine.write(b"never")
     assert [row.data for row in the_log(tmp_path)] == [b"shipped"]
+
+
+def test_it_tells_what_it_saw(tmp_path: Path) -> None:
+    """A clock that was set is no process that stood still, although it has to ask just as well."""
+    clock = FakeClock()
+    machine = troubled(tmp_path, clock)
+    for how in (JUMPED, STOOD_STILL):
+        clock.freeze(STILL, how)
+        assert (how, {"seconds": STILL}) in machine.told
+        with pytest.raises(Unreachable, match=f"^{how}, and the bucket has not said since then who owns the data: no answer"):
+            machine.write(b"never")
+    machine.bucket.down = False
+    clock.let_pass(ship.RETRY_MAX_S)
+    assert machine.stop()
 
 
 def test_it_goes_on_when_nobody_took_over(tmp_path: Path) -> None:

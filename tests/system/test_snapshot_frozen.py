@@ -62,7 +62,7 @@ def require_refusals(server: Server) -> None:
     writer.join()
     assert [answer.status for answer in answers] == [503] * len(REFUSED)
     for answer in answers:
-        assert "this process stood still, and the bucket has not said since then that it still owns the data: " in answer.body["detail"]
+        assert "this process stood still, and the bucket has not said since then who owns the data: " in answer.body["detail"]
         assert "; nothing was written, send the request again later" in answer.body["detail"]
     require_entries(server, [SHIPPED, WAITS])
 
