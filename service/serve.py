@@ -45,7 +45,10 @@ STACK_BYTES = 2 << 20
 """Of each thread. The system's 8 MB are never touched, but count where the memory that a process may ask for is limited."""
 KEPT_BYTES = 1 << 18
 """What is larger goes back to the system as soon as it is free. By itself the C library soon keeps up to 64 MB."""
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+ARENAS = 2
+"""Heaps that threads share. By itself the C library gives each thread its own, up to eight for a processor, and what is free in one serves
+no other; the interpreter's lock lets few threads want memory at once."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 HEADER_READ_MS = 10_000
 BACKLOG = 1024
@@ -91,6 +94,7 @@ def _give_back_memory() -> None:
     if set_option is not None:
         set_option(M_TRIM_THRESHOLD, KEPT_BYTES)
         set_option(M_MMAP_THRESHOLD, KEPT_BYTES)
+        set_option(M_ARENA_MAX, ARENAS)
 
 
 def port_fault(host: str, port: int) -> str | None:
