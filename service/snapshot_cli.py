@@ -137,27 +137,28 @@ def list_all(manner: Manner) -> None:
     manner.tell(generations.list_generations)
 
 
-@snapshot.command(help="Show a generation, or a file of unshipped writes.")
-@click.argument("what", metavar="GENERATION|FILE")
-@click.option("--adds", metavar="INDEX", help="Of a file: what this index got, to be sent again; each line is a body for POST.")
-@click.option("--deletes", metavar="INDEX", help="Of a file: what this index lost; each line is an ISCC-ID.")
+@snapshot.command(help="Show a generation, or files of unshipped writes.")
+@click.argument("what", metavar="GENERATION|FILE...", nargs=-1, required=True)
+@click.option("--adds", metavar="INDEX", help="Of files: what this index got, to be sent again; each line is a body for POST.")
+@click.option("--deletes", metavar="INDEX", help="Of files: what this index lost; each line is an ISCC-ID.")
 @_manner
-def show(manner: Manner, what: str, adds: str | None, deletes: str | None) -> None:
+def show(manner: Manner, what: tuple[str, ...], adds: str | None, deletes: str | None) -> None:
     from service.boot.commands import generations, rows
 
     if adds is not None and deletes is not None:
         raise click.UsageError("--adds and --deletes exclude each other")
-    if what.isascii() and what.isdigit() and len(what) <= DIGITS_MAX:
+    first, files = what[0], [Path(each) for each in what]
+    if len(what) == 1 and first.isascii() and first.isdigit() and len(first) <= DIGITS_MAX:
         if adds is not None or deletes is not None:
             raise click.UsageError("--adds and --deletes go with a file")
-        number = int(what)
+        number = int(first)
         manner.tell(lambda settings: generations.show_generation(settings, number))
     elif adds is not None:
-        manner.tell(lambda _: rows.show_adds(Path(what), adds), needs_bucket=False)
+        manner.tell(lambda _: rows.show_adds(files, adds), needs_bucket=False)
     elif deletes is not None:
-        manner.tell(lambda _: rows.show_deletes(Path(what), deletes), needs_bucket=False)
+        manner.tell(lambda _: rows.show_deletes(files, deletes), needs_bucket=False)
     else:
-        manner.tell(lambda _: rows.show_file(Path(what)), needs_bucket=False)
+        manner.tell(lambda _: rows.show_files(files), needs_bucket=False)
 
 
 @snapshot.command(help="Tell what changed between two generations.")

@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from service.boot.commands.told import Failure, Told, answered, opened_prefix
-from service.boot.life import permissions
+from service.boot.terms import permissions
+from service.engine.codes import format_id
 from service.engine.errors import Damaged, Locked
 from service.engine.layout import FORMAT, LogRow
 from service.engine.requests import AddAssets, CreateIndex, DeleteAsset, DeleteIndex, Request
@@ -224,10 +225,10 @@ def test_show_a_file_of_unshipped_rows(story: Story, tmp_path: Path) -> None:
     require_error(place.run("show", damaged), 4, "log object differs from its digest")
 
 
-def unshipped(path: Path, *requests: Request, format_: int = FORMAT) -> Path:
+def unshipped(path: Path, *requests: Request, format_: int = FORMAT, epoch: int = 1) -> Path:
     """A file of these."""
     rows = [Row(at, at, msgspec.msgpack.encode(LogRow(at, format_, request))) for at, request in enumerate(requests, 1)]
-    path.write_bytes(freeze(Header("a" * 32, 1, "b" * 32, 1, START, 1, len(rows), len(rows), 1), rows)[0])
+    path.write_bytes(freeze(Header("a" * 32, epoch, "b" * 32, 1, START, 1, len(rows), len(rows), 1), rows)[0])
     return path
 
 
@@ -253,6 +254,22 @@ def test_show_every_operation(place: Place) -> None:
     ran = place.run("show", many)
     assert ran.out.endswith("\nand 150 more: --json has all\n")
     assert len(place.run("show", many, "--json").json["rows"][0]["assets"]) == 250
+
+
+def test_show_several_files(place: Place) -> None:
+    """Those of a process that lost the bucket twice: in the order in which they were written, which is not that of their names."""
+    later = unshipped(place.root / "10-12.fenced-2.log", DeleteAsset("a", 0, key(1)), AddAssets("a", [asset(3)]), epoch=3)
+    first = unshipped(place.root / "4-5.fenced-1.log", CreateIndex("a"), AddAssets("a", [asset(1), asset(2)]))
+    one, two, three = (format_id(0, key(number)) for number in (1, 2, 3))
+    ran = place.run("show", later, first)
+    assert re.findall(r"^epoch +(\d)$", ran.out, re.MULTILINE) == ["1", "3"]
+    assert [line.split()[-1] for line in ran.out.splitlines() if "  add  " in line] == [one, two, three]
+    assert [each["path"] for each in place.run("show", later, first, "--json").json] == [str(first), str(later)]
+    (adds,) = place.run("show", later, first, "--adds", "a").out.splitlines()
+    assert [each["iscc_id"] for each in json.loads(adds)] == [two, three]
+    assert place.run("show", later, first, "--deletes", "a").out.split() == [one]
+    require_error(place.run("show", first, place.root / "gone.log"), 3, "there is no file")
+    require_error(place.run("show", 1, first), 3, "there is no file 1; give a generation, or a file")
 
 
 def test_show_rows_of_another_version(place: Place) -> None:

@@ -1,8 +1,8 @@
-"""`show` of a file: the rows that never reached the bucket, or any log object that was copied out of it."""
+"""`show` of files: the rows that never reached the bucket, or any log object that was copied out of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -49,44 +49,60 @@ class _Read(msgspec.Struct, frozen=True):
     problem: str = ""
 
 
-def show_file(path: Path) -> Told:
-    """Raises Missing or Corrupt."""
-    header, found = _file(path)
-    rows = [_shown(each) for each in found]
-    problems = tuple(f"row {row.sequence} of {path}: {row.problem}" for row in rows if row.problem)
-    data = ShownLog(str(path), header, rows)
-    text = f"{_figures(header, _outcomes(found))}\n\n{_table(rows)}"
-    return Told(data, text, problems, EXIT_PROBLEMS if problems else 0)
+class _File(msgspec.Struct, frozen=True):
+    path: Path
+    header: Header
+    rows: list[_Read]
+
+    @property
+    def problems(self) -> list[str]:
+        return [f"row {each.row.sequence} of {self.path}: {each.problem}" for each in self.rows if each.problem]
 
 
-def show_adds(path: Path, index: str) -> Told:
+def show_files(paths: Sequence[Path]) -> Told:
+    """The data is a list when there are several. Raises Missing or Corrupt."""
+    files = _files(paths)
+    shown = [ShownLog(str(file.path), file.header, [_shown(each) for each in file.rows]) for file in files]
+    problems = tuple(problem for file in files for problem in file.problems)
+    texts = [f"{_figures(file.header, _outcomes(file.rows))}\n\n{_table(log.rows)}" for file, log in zip(files, shown, strict=True)]
+    return Told(shown[0] if len(shown) == 1 else shown, "\n\n".join(texts), problems, EXIT_PROBLEMS if problems else 0)
+
+
+def show_adds(paths: Sequence[Path], index: str) -> Told:
     """What an index got, to be sent again: a body in each line. Raises also when a row cannot be read, since all of them count."""
-    found = list(bodies(_of(path, index).adds))
+    found = list(bodies(_of(paths, index).adds))
     return Told([msgspec.Raw(body) for body in found], b"\n".join(found).decode())
 
 
-def show_deletes(path: Path, index: str) -> Told:
+def show_deletes(paths: Sequence[Path], index: str) -> Told:
     """What an index lost, one ISCC-ID in each line. Raises as `show_adds`."""
-    found = _of(path, index).deletes
+    found = _of(paths, index).deletes
     return Told(found, "\n".join(found))
 
 
-def _of(path: Path, index: str) -> Outcome:
-    _, found = _file(path)
-    for each in found:
-        if each.problem:
-            raise Corrupt(f"row {each.row.sequence} of {path}: {each.problem}")
-    there = _outcomes(found)
+def _of(paths: Sequence[Path], index: str) -> Outcome:
+    """Of all files together, as if they were one."""
+    files = _files(paths)
+    for file in files:
+        if file.problems:
+            raise Corrupt(file.problems[0])
+    there = _outcomes([each for file in files for each in file.rows])
     if index not in there:
-        raise Missing(f"{path} has nothing of an index {index}; it has {', '.join(there) or 'none'}")
+        names = ", ".join(str(file.path) for file in files)
+        raise Missing(f"{names} has nothing of an index {index}; it has {', '.join(there) or 'none'}")
     return there[index]
 
 
-def _file(path: Path) -> tuple[Header, list[_Read]]:
+def _files(paths: Sequence[Path]) -> list[_File]:
+    """In the order in which they were written: a process that loses the bucket again owned it under a later epoch."""
+    return sorted(map(_file, paths), key=lambda file: (file.header.epoch, file.header.first))
+
+
+def _file(path: Path) -> _File:
     if not path.is_file():
         raise Missing(f"there is no file {path}; give a generation, or a file that ends with .log")
     found = read_unshipped(path)
-    return found.header, [_read(row) for row in found.rows]
+    return _File(path, found.header, [_read(row) for row in found.rows])
 
 
 def _outcomes(found: list[_Read]) -> dict[str, Outcome]:
