@@ -28,8 +28,9 @@ from granian.server.embed import Server
 
 from service import __version__
 from service.app import create_app
+from service.boot.exits import EXIT_FAILED, End
 from service.boot.failing import arm_all
-from service.boot.life import EXIT_FAILED, Boot, End
+from service.boot.life import Boot
 from service.boot.stopping import REPORTS_S, Budget, phase, reports_s
 from service.configuration.rules import is_loopback
 from service.logs import RequestLog, event, logger

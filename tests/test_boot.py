@@ -20,7 +20,8 @@ import pytest
 from service import __version__
 from service.api.errors import NotReady
 from service.boot.ended import Failures
-from service.boot.life import EXIT_DAMAGED, Boot, End, exit_code
+from service.boot.exits import EXIT_DAMAGED, End, exit_code
+from service.boot.life import Boot
 from service.engine.errors import Busy
 from service.engine.requests import CreateIndex
 from service.telemetry import Metrics

@@ -15,7 +15,7 @@ from service.boot.chores import Chores, Schedule
 from service.boot.commands.owning import Owned, owned
 from service.boot.commands.told import opened_prefix
 from service.boot.jobs import Job
-from service.boot.life import options
+from service.boot.terms import options
 from service.engine.errors import Damaged
 from service.engine.files import DirectoryLock
 from service.engine.requests import CreateIndex

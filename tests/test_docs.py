@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.boot import life
+from service.boot import exits
 from service.cli import EXIT_FAILED, EXIT_PROBLEMS, EXIT_SETTINGS, main
 from service.engine import layout, store
 from snapshots import log, manifest, mark, paths, prefix, s3_errors
@@ -127,7 +127,7 @@ def test_alarms_lead_to_their_sections() -> None:
 
 def test_every_exit_code_is_told() -> None:
     """Those of the code, and no others."""
-    codes = {0, EXIT_FAILED, EXIT_SETTINGS, EXIT_PROBLEMS, life.EXIT_FATAL, life.EXIT_DAMAGED, *life.SNAPSHOT_EXITS.values()}
+    codes = {0, EXIT_FAILED, EXIT_SETTINGS, EXIT_PROBLEMS, exits.EXIT_FATAL, exits.EXIT_DAMAGED, *exits.SNAPSHOT_EXITS.values()}
     assert [int(row[0]) for row in table(page("operate.md").section("exit-codes")) if row[0].isdigit()] == sorted(codes)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from service.boot.chores import Chores, Schedule
-from service.boot.life import options
+from service.boot.terms import options
 from service.engine.requests import AddAssets, CreateIndex
 from snapshots import failpoints
 from snapshots.errors import Corrupt

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from service.boot.life import options
+from service.boot.terms import options
 from service.engine.options import Options
 from service.machine import processors
 from service.settings import PREFIX, SETTINGS, Settings, SettingsError, describe, load

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.boot.arrival import Arrival
-from service.boot.life import options
+from service.boot.terms import options
 from service.engine.files import DirectoryLock
 from service.engine.requests import DeleteAsset
 from snapshots.directory import DirectoryBucket

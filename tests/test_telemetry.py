@@ -5,8 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from service import telemetry
-from service.boot.figures import Figures
-from service.boot.life import flatten
+from service.boot.figures import Figures, flatten
 from service.engine.engine import EngineStats
 from service.engine.parts import Tally
 from service.machine import memory

@@ -262,3 +262,11 @@ def _base(newest: Manifest) -> SnapshotBase | None:
     if not newest.base_generation:
         return None
     return SnapshotBase(newest.base_generation, newest.base_sequence, time_of(newest.base_time_us))
+
+
+def flatten(stats: msgspec.Struct) -> dict[str, int]:
+    """Members of nested structs under their own names."""
+    figures: dict[str, int] = {}
+    for name, value in msgspec.structs.asdict(stats).items():
+        figures.update(flatten(value) if isinstance(value, msgspec.Struct) else {name: int(value)})
+    return figures

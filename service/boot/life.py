@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,59 +22,35 @@ from service.api.schema_snapshots import SnapshotStatus
 from service.boot.arrival import Arrival, Owned
 from service.boot.chores import Chores, Schedule
 from service.boot.ended import Failures
-from service.boot.figures import Running, background, figures, status
+from service.boot.exits import EXIT_DAMAGED, EXIT_FAILED, EXIT_FATAL, End, exit_code
+from service.boot.figures import Running, background, figures, flatten, status
 from service.boot.front import Front
 from service.boot.jobs import Job, Jobs
 from service.boot.keeper import Keeper
 from service.boot.shedding import Shedding
 from service.boot.stopping import log_s, phase, writes_s
+from service.boot.terms import options, permissions, policy
 from service.boot.trust import examine
 from service.engine.engine import Engine
 from service.engine.errors import Busy, Damaged, EngineError, Fatal, Invalid
 from service.engine.files import LIVE, DirectoryLock
 from service.engine.opening import refuse_foreign
-from service.engine.options import Options
 from service.engine.requests import Answer, Request
 from service.lanes import ReadLane, WriteLane
 from service.logs import event, logger
-from service.machine import processors
 from service.meter import Meter
 from service.settings import NO_BUCKET, Settings
 from snapshots.addresses import open_bucket
-from snapshots.errors import Corrupt, Fenced, Foreign, LocalFault, Missing, NoRoom, Refused, SnapshotError, Unreachable
+from snapshots.errors import LocalFault, SnapshotError, Unreachable
 from snapshots.prefix import Prefix
-from snapshots.retention import Policy
-from snapshots.start import Allowed
 from snapshots.timed import TimedBucket
-from snapshots.walk import Diverged
 
 T = TypeVar("T")
 
-EXIT_FAILED = 1
-EXIT_FATAL = 70
-EXIT_DAMAGED = 78
-SNAPSHOT_EXITS: dict[type[SnapshotError], int] = {
-    Missing: 3,
-    Corrupt: 4,
-    Fenced: 5,
-    Diverged: 5,
-    Unreachable: 6,
-    Refused: EXIT_DAMAGED,
-    Foreign: EXIT_DAMAGED,
-    NoRoom: EXIT_FAILED,
-}
-"""What the process ends with when the bucket and this disk cannot go on together."""
 FATAL_EVENT = "fatal"
 CLAIM_AGAIN_S = 5.0
 SHIPPED_PATIENCE_S = 30.0
 """So long a write with `durability=remote` waits for the bucket."""
-
-
-class End(msgspec.Struct, frozen=True):
-    """Why the process cannot go on, and its exit code."""
-
-    code: int
-    reason: str
 
 
 class Boot:
@@ -426,44 +401,6 @@ class Boot:
         return {} if self._engine is None or not self._state.serves else flatten(self._engine.stats())
 
 
-def options(settings: Settings) -> Options:
-    """What the engine is told of the settings."""
-    return Options(
-        match_threshold=settings.match_threshold_units,
-        match_threshold_simprints=settings.match_threshold_simprints,
-        confidence_exponent=settings.confidence_exponent,
-        max_candidates=settings.max_candidates,
-        max_query_simprints=settings.max_query_simprints,
-        max_chunk_postings=settings.max_chunk_postings,
-        segment_codes=settings.segment_codes,
-        graphs=settings.graphs,
-        simprints=settings.simprints,
-        exact_max_codes=settings.exact_max_codes,
-        disk_free_min_bytes=settings.disk_free_min_bytes,
-        keep_log=settings.snapshot_url != NO_BUCKET,
-        processors=math.ceil(processors()),
-    )
-
-
-def policy(settings: Settings) -> Policy:
-    """What is kept in the bucket."""
-    return Policy(*settings.snapshot_keep, settings.snapshot_window)
-
-
-def permissions(settings: Settings, adopt: str) -> Allowed:
-    """What the start-up table may do by itself."""
-    return Allowed(
-        create=settings.snapshot_url.startswith("file:") or settings.snapshot_missing == "create",
-        serve_unreachable=settings.snapshot_unreachable == "serve",
-        adopt=adopt,
-    )
-
-
-def exit_code(error: SnapshotError) -> int:
-    """What the process ends with."""
-    return next((SNAPSHOT_EXITS[kind] for kind in type(error).__mro__ if kind in SNAPSHOT_EXITS), EXIT_FAILED)
-
-
 async def _shipped(written: Awaitable[Answer], engine: Engine, keeper: Keeper) -> Answer:
     """The answer of a write, once the bucket has it."""
     answer = await written
@@ -485,14 +422,6 @@ async def _shipped(written: Awaitable[Answer], engine: Engine, keeper: Keeper) -
         why = error if isinstance(error, SnapshotError) else keeper.shipper.trouble or "the bucket is slow"
         raise Busy(f"the write is on this machine's disk, but not in the bucket yet: {why}; send it again, which is harmless") from error
     return answer
-
-
-def flatten(stats: msgspec.Struct) -> dict[str, int]:
-    """Members of nested structs under their own names."""
-    figures: dict[str, int] = {}
-    for name, value in msgspec.structs.asdict(stats).items():
-        figures.update(flatten(value) if isinstance(value, msgspec.Struct) else {name: int(value)})
-    return figures
 
 
 def _ignore(_: End) -> None:

@@ -6,7 +6,7 @@ import time
 
 from service.boot.commands.making import Watch
 from service.boot.commands.told import EXIT_PROBLEMS, Told, opened_prefix
-from service.boot.life import policy
+from service.boot.terms import policy
 from service.settings import Settings
 from service.tables import members, size
 from snapshots.damaged import Noted, note

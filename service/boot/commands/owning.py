@@ -10,7 +10,7 @@ import msgspec
 from service.boot.arrival import Arrival
 from service.boot.chores import Chores, Schedule
 from service.boot.keeper import Keeper
-from service.boot.life import options, permissions
+from service.boot.terms import options, permissions
 from service.boot.trust import examine
 from service.engine.engine import Engine
 from service.engine.files import LIVE, DirectoryLock

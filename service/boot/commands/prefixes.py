@@ -8,7 +8,7 @@ import msgspec
 
 from service import __version__
 from service.boot.commands.told import Told, opened_prefix
-from service.boot.life import EXIT_DAMAGED, exit_code
+from service.boot.exits import EXIT_DAMAGED, exit_code
 from service.boot.trust import require_safe
 from service.settings import Settings
 from service.tables import members, moment, table

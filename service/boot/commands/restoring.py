@@ -11,8 +11,8 @@ import msgspec
 
 from service.boot.commands.making import Watch
 from service.boot.commands.told import Told, bucket_directory, opened_prefix
-from service.boot.life import options
 from service.boot.recover import Restored, require_possible, restore_to
+from service.boot.terms import options
 from service.engine.files import LOCK, DirectoryLock, is_in_use
 from service.settings import Settings
 from service.tables import members, moment, size

@@ -9,7 +9,8 @@ from itertools import groupby
 import msgspec
 
 from service.boot.commands.told import EXIT_PROBLEMS, Told, opened_prefix
-from service.boot.life import EXIT_FAILED, policy
+from service.boot.exits import EXIT_FAILED
+from service.boot.terms import policy
 from service.settings import Settings
 from service.tables import members, moment, size, table
 from snapshots import prune, sweep

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from service.boot.life import EXIT_DAMAGED, EXIT_FAILED, exit_code
+from service.boot.exits import EXIT_DAMAGED, EXIT_FAILED, exit_code
 from service.engine.errors import Damaged, EngineError
 from service.settings import Settings
 from snapshots.addresses import open_bucket
