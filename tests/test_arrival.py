@@ -13,6 +13,7 @@ from service.boot.arrival import Arrival
 from service.boot.terms import options
 from service.engine.files import DirectoryLock
 from service.engine.requests import AddAssets, CreateIndex
+from snapshots.damaged import Noted, make_folder, note, noted
 from snapshots.directory import DirectoryBucket
 from snapshots.fetch import Progress
 from snapshots.prefix import Prefix
@@ -59,6 +60,8 @@ def test_what_is_adopted_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert place.run("restore", "--target", tmp_path / "copy").code == 0
     for path in blobs(place.bucket):
         damage(path)
+    make_folder(tmp_path / "copy")
+    note(tmp_path / "copy", Noted(frozenset(old.pieces)))
     prefix = Prefix(DirectoryBucket(place.bucket))
     with DirectoryLock(tmp_path / "copy") as lock:
         allowed = Allowed(create=False, serve_unreachable=False, adopt="local")
@@ -68,5 +71,6 @@ def test_what_is_adopted_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     made = arrived.owned.newest
     assert made.lineage != old.lineage
     assert made.pieces & old.pieces
+    assert noted(tmp_path / "copy").blobs == old.pieces - made.pieces
     report = verify(prefix, made.generation, 1.0, 0, Progress(), time.time_ns() // 1000)
     assert report.problems == ()

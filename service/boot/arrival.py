@@ -28,7 +28,7 @@ from service.engine.options import Options
 from service.logs import event, logger
 from snapshots.catalog import piece_sizes
 from snapshots.claim import Author, claim, fence, fence_lineage, manifest_or_fenced
-from snapshots.damaged import noted
+from snapshots.damaged import forget, noted
 from snapshots.errors import Refused, Rotten, Unreachable
 from snapshots.failpoints import reach
 from snapshots.fetch import Progress, fetch
@@ -259,15 +259,18 @@ class Arrival:
     def _first_checkpoint(self, newest: Manifest | None, owner: Owner, end: Place) -> Manifest:
         """A sealed file that rotted here is made again at once: a start that ended would find it again at each new try. Blobs of the
         lineage that is left are looked for: it may have been left because it lost some."""
-        lost = noted(self._directory).blobs
+        found = noted(self._directory)
+        lost = found.blobs
         if newest is not None:
             lost |= look(self.prefix.bucket, piece_sizes([newest])).keys()
         mended: set[str] = set()
         while True:
             try:
-                return publish(
+                made = publish(
                     self.prefix, self._source(), self._directory / EXPORT, newest, owner, lambda: end, lambda _: None, lost
                 ).manifest
+                forget(self._directory, found.mended_by(made))
+                return made
             except Rotten as error:
                 if error.path.name in mended:
                     raise
