@@ -40,6 +40,10 @@ class Noted(msgspec.Struct, frozen=True):
     blobs: frozenset[str] = frozenset()
     breaks: frozenset[Break] = frozenset()
 
+    def is_needed_by(self, checkpoint: Manifest) -> bool:
+        """Whether a restore of it to the end of the log fails on something here: the next checkpoint puts that right."""
+        return not self.blobs.isdisjoint(checkpoint.pieces) or any(each.is_behind(checkpoint) for each in self.breaks)
+
     def mended_by(self, checkpoint: Manifest) -> Noted:
         """What is no trouble any more with a checkpoint that was made knowing this."""
         return Noted(self.blobs & checkpoint.pieces, frozenset(each for each in self.breaks if not each.is_behind(checkpoint)))

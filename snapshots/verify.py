@@ -47,6 +47,8 @@ class Report(msgspec.Struct, frozen=True):
     problems: tuple[str, ...]
     damaged: tuple[str, ...] = ()
     """Digests of the blobs among the problems: missing, or not what they should be."""
+    gone: tuple[str, ...] = ()
+    """Suspects that no manifest names and that are not there: who needs one again writes it."""
     broken: Break | None = None
     """Where the log behind the newest manifest cannot be replayed any further: only a newer checkpoint makes its end restorable."""
 
@@ -75,6 +77,7 @@ def verify(
     progress.begin("reading manifests", 0)
     problems: list[str] = []
     manifests = _manifests(prefix, problems)
+    whole = not problems
     chosen = manifests if generation is None else _one(prefix, manifests, generation)
     sizes = piece_sizes([each for each in chosen if is_restorable(each, manifests)])
     wrong = look(prefix.bucket, sizes)
@@ -98,6 +101,7 @@ def verify(
         log_bytes=chain.bytes,
         problems=(*problems, *chain.problems),
         damaged=tuple(sorted(wrong)),
+        gone=_gone(prefix.bucket, suspects - sizes.keys()) if whole and generation is None else (),
         broken=chain.broken,
     )
 
@@ -157,6 +161,10 @@ def look(bucket: Bucket, sizes: dict[str, int]) -> dict[str, str]:
         elif entry.size != size:
             wrong[digest] = f"blob has another size than its manifest says key={key} bytes={entry.size} expected={size}"
     return wrong
+
+
+def _gone(bucket: Bucket, digests: Set[str]) -> tuple[str, ...]:
+    return tuple(each for each in sorted(digests) if bucket.head(blob_key(each)) is None)
 
 
 def _sample(sizes: dict[str, int], share: float, seed: int) -> dict[str, int]:

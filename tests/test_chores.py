@@ -20,9 +20,9 @@ from service.engine.errors import Damaged
 from service.engine.files import DirectoryLock
 from service.engine.requests import CreateIndex
 from snapshots.damaged import Noted, noted
-from snapshots.errors import Refused
+from snapshots.errors import NoRoom, Refused
 from snapshots.files import sha256
-from snapshots.paths import MANIFESTS, blob_key, log_key
+from snapshots.paths import MANIFESTS, blob_key, log_key, manifest_key
 from tests.commanding import Place, commit
 from tests.snapshots.fakes import deaths, dying_at
 from tests.system.server import wait_until
@@ -216,6 +216,109 @@ def test_a_lost_end_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         found.keeper.checkpoint_if_due()
         assert found.keeper.due() == ""
         assert done.drill().problems == []
+        assert noted(place.directory) == Noted()
+
+
+@pytest.mark.parametrize("finder", ["verify", "drill", "prune"])
+def test_damage_is_told_by_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, finder: str
+) -> None:
+    """Nothing can be noted or recorded there: the log and the metrics say it all the same."""
+    place = Place(tmp_path, monkeypatch)
+
+    def full(*_: object) -> None:
+        raise NoRoom("no space left on device")
+
+    with chores(place, Schedule(NEVER, NEVER, "")) as (found, done):
+        commit(found, CreateIndex("a"))
+        (blob,) = found.keeper.checkpoint().manifest.pieces
+        (place.bucket / blob_key(blob)).unlink()
+        monkeypatch.setattr("service.boot.chores.write_whole", full)
+        monkeypatch.setattr(found.keeper, "mend", full)
+        with caplog.at_level(logging.ERROR), pytest.raises(NoRoom):
+            getattr(done, finder)()
+    told = [str(each.__dict__) for each in caplog.records if each.message in ("the bucket is damaged", "drill")]
+    assert len(told) == 1
+    assert blob in told[0]
+    match finder:
+        case "verify":
+            assert done.done.verify_problems
+        case "drill":
+            assert done.done.drilled is not None
+            assert done.done.drilled.problems
+        case _:
+            assert done.done.pruned_generation == found.keeper.newest.generation
+
+
+def test_a_check_follows_when_a_broken_log_was_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in the next process, whose claim has put nothing right."""
+    place = Place(tmp_path, monkeypatch, LOG_INTERVAL=0.05)
+    monkeypatch.setattr("service.boot.chores.RETRY_S", 0.0)
+    schedule = Schedule(3600, NEVER, "")
+    with chores(place, schedule) as (found, done):
+        commit(found, CreateIndex("a"))
+        first = found.keeper.checkpoint().manifest
+        for name in ("b", "c"):
+            commit(found, CreateIndex(name))
+            found.keeper.wait_shipped(found.engine.sequence)
+        (place.bucket / log_key(first.lineage, first.log.number + 1)).unlink()
+        done.verify()
+    for mended in (False, True):
+        with chores(place, schedule) as (found, done):
+            before = done.done.verified_at
+            job(done, "verify").run()
+            assert done.done.verified_at == before
+            if not mended:
+                continue
+            found.keeper.checkpoint_if_due()
+            job(done, "verify").run()
+            assert done.done.verified_at > before
+            assert not any("newest state" in each for each in done.done.verify_problems)
+
+
+def test_no_check_follows_where_nothing_can_be_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither after a restart nor after a checkpoint: it would read the whole log for nothing."""
+    place = Place(tmp_path, monkeypatch)
+    monkeypatch.setattr("service.boot.chores.RETRY_S", 0.0)
+    with chores(place, Schedule(3600, NEVER, "")) as (found, done):
+        commit(found, CreateIndex("a"))
+        (blob,) = found.keeper.checkpoint().manifest.pieces
+        commit(found, CreateIndex("b"))
+        found.keeper.checkpoint()
+        (place.bucket / blob_key(blob)).unlink()
+        done.verify()
+        assert len(done.done.verify_problems) == 1
+        at = done.done.verified_at
+    with chores(place, Schedule(3600, NEVER, "")) as (found, done):
+        for name in ("c", "d"):
+            job(done, "verify").run()
+            assert done.done.verified_at == at
+            commit(found, CreateIndex(name))
+            found.keeper.checkpoint()
+    with chores(place, Schedule(3600, NEVER, "")) as (_, done):
+        job(done, "verify").run()
+        assert done.done.verified_at == at
+
+
+def test_damage_of_what_nobody_names_any_more_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it is not there either: a wrong blob that is still there must not be taken for a good one by the next checkpoint."""
+    place = Place(tmp_path, monkeypatch)
+    with chores(place, Schedule(NEVER, NEVER, "")) as (found, done):
+        commit(found, CreateIndex("a"))
+        old = found.keeper.checkpoint().manifest
+        (blob,) = old.pieces
+        commit(found, CreateIndex("b"))
+        found.keeper.checkpoint()
+        (place.bucket / blob_key(blob)).write_bytes(b"wrong")
+        known = Noted(frozenset({blob}))
+        done.verify(1.0)
+        assert noted(place.directory) == known
+        (place.bucket / manifest_key(old.generation)).unlink()
+        done.verify(1.0)
+        assert done.done.verify_problems == []
+        assert noted(place.directory) == known
+        (place.bucket / blob_key(blob)).unlink()
+        done.verify(1.0)
         assert noted(place.directory) == Noted()
 
 

@@ -18,7 +18,7 @@ from service.engine.errors import Damaged
 from service.engine.options import Options
 from service.logs import event
 from snapshots import prune, sweep
-from snapshots.damaged import Noted
+from snapshots.damaged import Noted, forget
 from snapshots.errors import Corrupt, Missing, Refused
 from snapshots.fetch import Progress
 from snapshots.files import write_whole
@@ -65,6 +65,8 @@ class Done(msgspec.Struct):
     verified_good_at: float = 0.0
     """When the last check ended that found nothing wrong."""
     verify_problems: list[str] = []
+    verify_mends: bool = False
+    """Some of them the next checkpoint puts right: a check after that says whether it helped."""
     verify_failures: int = 0
     drilled_at: float = 0.0
     drilled_good_at: float = 0.0
@@ -99,8 +101,6 @@ class Chores:
         self._told: set[str] = set()
         """Warnings that are said once."""
         self.done = self._read()
-        self._mending = bool(self.done.verify_problems)
-        """The last check found what the next checkpoint may put right: a check after that says whether it helped."""
 
     def jobs(self) -> list[Job]:
         """Each for itself: one that fails keeps no other from its turn."""
@@ -119,7 +119,7 @@ class Chores:
             work()
 
     def _is_verify_due(self, now: float) -> bool:
-        mended = self._mending and self._keeper.newest.generation > self.done.verified_generation
+        mended = self.done.verify_mends and self._keeper.newest.base_generation > self.done.verified_generation
         return bool(self._schedule.verify_s) and (mended or now >= self.done.verified_at + self._schedule.verify_s)
 
     def _is_drill_due(self, now: float) -> bool:
@@ -134,7 +134,6 @@ class Chores:
             plan = sweep.plan(prefix, now_us)
             swept = sweep.carry_out(prefix, plan)
             generation = self._keeper.newest.generation
-        self._keeper.mend(Noted(frozenset(plan.missing)))
         for digest in plan.missing:
             event(logging.ERROR, "the bucket is damaged", problem=f"blob is missing key={blob_key(digest)}")
         for key in (*pruned.undeleted, *swept.undeleted):
@@ -143,7 +142,6 @@ class Chores:
         self.done.deleted += pruned.manifests + pruned.log_objects + swept.deleted
         self.done.blobs, self.done.bytes, self.done.orphans = plan.blobs - swept.deleted, plan.bytes - swept.deleted_bytes, plan.orphans
         self.done.oldest_us = oldest_restorable(prefix)
-        self._write()
         if swept.unaborted:
             self._warn_once("unfinished uploads stay in the store: a rule of the bucket must remove them", error=swept.unaborted)
         event(
@@ -154,6 +152,8 @@ class Chores:
             blobs=swept.deleted,
             unfinished_uploads=swept.aborted,
         )
+        self._write()
+        self._keeper.mend(Noted(frozenset(plan.missing)))
 
     def _warn_once(self, message: str, **members: object) -> None:
         if message not in self._told:
@@ -164,18 +164,19 @@ class Chores:
         """Reads some of the bucket. What is wrong is counted, shown and logged; the next checkpoint writes again what it needs of it."""
         newest = self._keeper.newest
         report = self._verify(None, share, time.time_ns(), self._keeper.damaged)
+        for problem in report.problems:
+            event(logging.ERROR, "the bucket is damaged", problem=problem)
+        event(logging.INFO, "verified", read_bytes=report.read_bytes, problems=len(report.problems))
         self.done.verify_problems = list(report.problems)
+        self.done.verify_mends = report.noted.is_needed_by(newest)
         self.done.verify_failures += bool(report.problems)
         self.done.verified_at = _now_us() / 1e6
         self.done.verified_generation = newest.generation
         if not report.problems:
             self.done.verified_good_at = self.done.verified_at
         self._write()
-        self._mending = not newest.pieces.isdisjoint(report.damaged)
         self._keeper.mend(report.noted)
-        for problem in report.problems:
-            event(logging.ERROR, "the bucket is damaged", problem=problem)
-        event(logging.INFO, "verified", read_bytes=report.read_bytes, problems=len(report.problems))
+        forget(self._directory, Noted(frozenset(report.gone)))
 
     @property
     def drilling(self) -> bool:
@@ -202,7 +203,6 @@ class Chores:
         self.done.drill_failures += bool(drilled.problems)
         if not drilled.problems:
             self.done.drilled_good_at = self.done.drilled_at
-        self._write()
         event(
             logging.ERROR if drilled.problems else logging.INFO,
             "drill",
@@ -211,6 +211,7 @@ class Chores:
             seconds=drilled.seconds,
             problems=drilled.problems,
         )
+        self._write()
         if drilled.problems:
             self._keeper.mend(self._damage())
         return drilled

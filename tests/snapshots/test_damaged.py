@@ -74,3 +74,6 @@ def test_what_a_checkpoint_mends(tmp_path: Path) -> None:
     found = Noted(frozenset(ours | {other}), frozenset({before, behind, left}))
     assert found.mended_by(checkpoint) == Noted(frozenset(ours), frozenset({before, left}))
     assert [each.is_behind(checkpoint) for each in (before, behind, left)] == [False, True, False]
+    needed = [Noted(frozenset({each})).is_needed_by(checkpoint) for each in (*ours, other)]
+    assert needed == [True] * len(ours) + [False]
+    assert [Noted(breaks=frozenset({each})).is_needed_by(checkpoint) for each in (before, behind, left)] == [False, True, False]
