@@ -85,7 +85,9 @@ def fetch(bucket: Bucket, manifest: Manifest, folder: Path, progress: Progress) 
             flight.give_up()
     with local_errors(folder):
         for file in manifest.files:
-            _close(_open(folder / file.path))  # also those that an earlier try, which was killed, left whole but perhaps not synced
+            _close(
+                folder / file.path, _open(folder / file.path)
+            )  # also those that an earlier try, which was killed, left whole but perhaps not synced
         (folder / STATE).unlink()
         for directory in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
             sync_directory(directory)
@@ -110,10 +112,11 @@ class _Flight:
     def begin(self, part: _Range) -> None:
         while len(self._waiting) >= AHEAD:
             self._land()
-        file = self._files[part.file]
+        path = self._path(part)
         if part.file not in self._handles:
-            self._handles[part.file] = _open(self._folder / file.path)
-        self._waiting.append((part, self._pool.submit(_fetch_range, self._bucket, file, self._handles[part.file], part)))
+            self._handles[part.file] = _open(path)
+        handle = self._handles[part.file]
+        self._waiting.append((part, self._pool.submit(_fetch_range, self._bucket, self._files[part.file], path, handle, part)))
 
     def land_all(self) -> None:
         while self._waiting:
@@ -139,14 +142,17 @@ class _Flight:
             self._digest = hashlib.sha256()
             reach("restore.piece")
         if part.last_of_file:
-            self._syncing.append(self._pool.submit(_close, self._handles.pop(part.file)))
+            self._syncing.append(self._pool.submit(_close, self._path(part), self._handles.pop(part.file)))
 
     def _hash(self, part: _Range) -> None:
         handle, at, end = self._handles[part.file], part.start, part.start + part.length
-        with local_errors(self._folder / self._files[part.file].path):
+        with local_errors(self._path(part)):
             while at < end and (count := os.preadv(handle, [self._buffer[: end - at]], at)):
                 self._digest.update(self._buffer[:count])
                 at += count
+
+    def _path(self, part: _Range) -> Path:
+        return self._folder / self._files[part.file].path
 
 
 def _prepare(manifest: Manifest, folder: Path) -> None:
@@ -210,13 +216,13 @@ def _there(file: File, number: int, folder: Path, progress: Progress) -> bool:
     return True
 
 
-def _fetch_range(bucket: Bucket, file: File, handle: int, part: _Range) -> None:
+def _fetch_range(bucket: Bucket, file: File, path: Path, handle: int, part: _Range) -> None:
     key = blob_key(file.pieces[part.piece])
     at = part.start
 
     def write(block: bytes) -> None:
         nonlocal at
-        with local_errors(Path(file.path)):
+        with local_errors(path):
             _write(handle, block, at)
         at += len(block)
 
@@ -227,7 +233,7 @@ def _fetch_range(bucket: Bucket, file: File, handle: int, part: _Range) -> None:
     if count != part.length:
         raise Corrupt(f"a piece of {file.path} is shorter than its manifest says key={key} bytes={count} expected={part.length}")
     if part.last and not part.last_of_file:
-        with local_errors(Path(file.path)):
+        with local_errors(path):
             os.fdatasync(handle)  # the disk writes while the rest is fetched, and little is left for the end
 
 
@@ -249,8 +255,8 @@ def _open(path: Path) -> int:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
 
-def _close(handle: int) -> None:
-    with local_errors(Path("restored file")):
+def _close(path: Path, handle: int) -> None:
+    with local_errors(path):
         try:
             os.fsync(handle)
         finally:

@@ -13,7 +13,7 @@ import pytest
 
 from snapshots import failpoints
 from snapshots import fetch as fetching
-from snapshots.errors import Corrupt, NoRoom, SnapshotError, Unreachable
+from snapshots.errors import Corrupt, LocalFault, NoRoom, SnapshotError, Unreachable
 from snapshots.fetch import STATE, Progress, fetch
 from snapshots.files import sha256
 from snapshots.manifest import EMPTY_LOG, File, Manifest, seal
@@ -271,6 +271,22 @@ def test_a_disk_that_takes_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(NoRoom):
         fetch(stored.bucket, stored.manifest, tmp_path / "second", Progress())
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fdatasync", "fsync"])
+def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """Is told with the place on this machine."""
+    stored = Stored(tmp_path)
+    real: Callable[..., object] = getattr(os, call)
+
+    def fail(handle: int, *rest: object) -> object:
+        if Path(f"/proc/self/fd/{handle}").readlink().name != "data.mdb":
+            return real(handle, *rest)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(LocalFault, match=f"cannot use {stored.folder}/data.mdb: Input/output error"):
+        stored.fetch()
 
 
 def test_every_file_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
