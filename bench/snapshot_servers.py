@@ -12,7 +12,7 @@ import shutil
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,9 @@ def apart(store: Sequence[int]) -> Iterator[None]:
 
 
 def _keep_on(processes: Sequence[int], processors: Sequence[int]) -> None:
+    """A thread, or a process, may end meanwhile."""
     for process in processes:
-        for task in Path(f"/proc/{process}/task").iterdir():
-            os.sched_setaffinity(int(task.name), processors)
+        with suppress(FileNotFoundError):
+            for task in Path(f"/proc/{process}/task").iterdir():
+                with suppress(ProcessLookupError):
+                    os.sched_setaffinity(int(task.name), processors)
