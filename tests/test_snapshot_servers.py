@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 import pytest
 
@@ -21,13 +22,21 @@ def store() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
+def fail_beside(store: int, act: Callable[[], object]) -> NoReturn:
+    with apart([store]):
+        assert os.sched_getaffinity(store).isdisjoint(os.sched_getaffinity(0))
+        act()
+        raise RuntimeError(ERROR)
+
+
 def test_a_store_that_ended(store: subprocess.Popen[bytes]) -> None:
-    before = os.sched_getaffinity(0)
-    with pytest.raises(RuntimeError, match=ERROR), apart([store.pid]):
-        assert os.sched_getaffinity(store.pid).isdisjoint(os.sched_getaffinity(0))
+    def end() -> None:
         store.kill()
         store.wait()
-        raise RuntimeError(ERROR)
+
+    before = os.sched_getaffinity(0)
+    with pytest.raises(RuntimeError, match=ERROR):
+        fail_beside(store.pid, end)
     assert os.sched_getaffinity(0) == before
 
 
@@ -41,7 +50,6 @@ def test_a_thread_that_ended(store: subprocess.Popen[bytes], monkeypatch: pytest
         real(task, processors)
 
     before = os.sched_getaffinity(0)
-    with pytest.raises(RuntimeError, match=ERROR), apart([store.pid]):
-        monkeypatch.setattr(os, "sched_setaffinity", gone)
-        raise RuntimeError(ERROR)
+    with pytest.raises(RuntimeError, match=ERROR):
+        fail_beside(store.pid, lambda: monkeypatch.setattr(os, "sched_setaffinity", gone))
     assert os.sched_getaffinity(0) == before
