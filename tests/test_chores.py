@@ -150,7 +150,9 @@ def test_damage_is_known_to_the_next_process(tmp_path: Path, monkeypatch: pytest
         (place.bucket / blob_key(blob)).unlink()
         match finder:
             case "command":
-                assert place.run("verify").code == 4
+                ran = place.run("verify")
+                assert ran.code == 4
+                assert "what the newest checkpoint needs, the next one of a running service puts right" in ran.out
             case name:
                 getattr(done, name)()
         assert "missing in the bucket or wrong" in found.keeper.due()

@@ -29,7 +29,7 @@ def _note(settings: Settings, found: Report) -> str:
     """What becomes of it, in words. What was found is told whether or not it can be noted."""
     try:
         if note(settings.directory, found.noted):
-            return f"noted in {settings.directory}: the service puts right what it can with its next checkpoint, which it makes at once"
+            return f"noted in {settings.directory}: what the newest checkpoint needs, the next one of a running service puts right"
     except SnapshotError as error:
         return f"not noted for a service: {error}"
     return ""
