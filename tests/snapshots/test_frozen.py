@@ -149,13 +149,18 @@ def test_a_question_from_before(tmp_path: Path) -> None:
 
 def test_a_bucket_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit waits so long and no longer; the next one does not wait."""
-    monkeypatch.setattr(ship, "CONFIRM_S", 0.1)
-    clock, answer = FakeClock(), threading.Event()
+    clock, asked, answer = FakeClock(), threading.Event(), threading.Event()
     machine = troubled(tmp_path, clock)
+
+    def hang(*_: str) -> None:
+        asked.set()
+        assert answer.wait(60)
+
+    machine.bucket.gate = hang
     machine.bucket.down = False
-    machine.bucket.gate = lambda *_: _wait(answer)
     clock.freeze(STILL)
-    for patience_s in (0.1, 30.0):
+    assert asked.wait(10)
+    for patience_s in (0.1, 120.0):  # the second one would outlast the store
         monkeypatch.setattr(ship, "CONFIRM_S", patience_s)
         with pytest.raises(Unreachable, match="it does not answer"):
             machine.write(b"never")
@@ -229,7 +234,3 @@ def test_remote_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock.freeze(STILL)
     wait_until(lambda: bool(told), 10, "the end")
     assert isinstance(told[0], Fenced)
-
-
-def _wait(event: threading.Event) -> None:
-    assert event.wait(30)
