@@ -6,7 +6,6 @@ An object's bytes are frozen before the first attempt and tried again under the 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,12 +14,12 @@ from random import random
 import msgspec
 
 from snapshots.clock import STOOD_STILL, Clock
-from snapshots.errors import Corrupt, Fenced, LocalFault, NoRoom, Refused, SnapshotError, Unreachable
+from snapshots.errors import Fenced, LocalFault, NoRoom, Refused, SnapshotError, Unreachable
 from snapshots.failpoints import reach
-from snapshots.log import Header, Place, freeze
 from snapshots.mark import Mark, write_mark
 from snapshots.paths import log_key
 from snapshots.prefix import Prefix
+from snapshots.shipment import Shipment, next_shipment
 from snapshots.walk import Journal
 
 OBJECT_BYTES = 4 << 20
@@ -72,9 +71,7 @@ class Shipper:
         self._clock = clock or Clock()
         self._changed = threading.Condition()
         self._mark = mark
-        self._frozen: tuple[Header, bytes, str] | None = None
-        self._full = False
-        """The frozen object could not take all rows that were there: the next one follows at once."""
+        self._frozen: Shipment | None = None
         self._dirty = True
         self._urgent = self._asking = self._stopping = False
         self._silent = False
@@ -245,50 +242,27 @@ class Shipper:
         with self._changed:
             self._dirty = self._urgent = False
         again, began = self._frozen is not None, self._clock.now_s()
-        self._frozen = self._frozen or self._freeze()
-        if self._frozen is None:
+        frozen = self._frozen = self._frozen or next_shipment(self._mark, self._journal, OBJECT_BYTES)
+        if frozen is None:
             return
-        header, body, digest = self._frozen
         reach("ship.frozen")
-        if not self._prefix.bucket.create(log_key(header.lineage, header.number), body):
-            raise self._fenced(header)
+        if not self._prefix.bucket.create(log_key(frozen.header.lineage, frozen.header.number), frozen.body):
+            raise self._fenced(frozen.header.number)
         reach("ship.created")
         if not again:  # an earlier try may have stored it long ago, which says nothing of today
             self._confirm(began)
-        self._advance(Place(header.number, digest, header.last, header.bytes_before + len(body)), header.rows, len(body))
+        self._advance(frozen)
 
-    def _freeze(self) -> tuple[Header, bytes, str] | None:
-        """The next object, None when there is nothing to ship. Raises Corrupt when the next row is not there: the log never has a gap."""
-        end, last = self._mark.log, self._journal.sequence
-        rows = [row for row in self._journal.log_after(end.sequence, OBJECT_BYTES) if row.sequence <= last]
-        if last > end.sequence and (not rows or rows[0].sequence != end.sequence + 1):
-            raise Corrupt(f"this disk ends at request {last}, but has not kept request {end.sequence + 1}, which was not shipped")
-        if not rows:
-            return None
-        self._full = rows[-1].sequence < last
-        header = Header(
-            lineage=self._mark.lineage,
-            epoch=self._mark.epoch,
-            writer=self._mark.writer,
-            number=end.number + 1,
-            previous=end.digest,
-            first=rows[0].sequence,
-            last=rows[-1].sequence,
-            rows=len(rows),
-            created_us=time.time_ns() // 1000,
-            bytes_before=end.bytes,
-        )
-        return header, *freeze(header, rows)
-
-    def _advance(self, place: Place, rows: int, size: int) -> None:
-        """May be done again after an error: the object is there."""
+    def _advance(self, shipped: Shipment) -> None:
+        """May be done again after an error: the object is there. When it had no room for all, the next one follows at once."""
+        place = shipped.place
         mark = msgspec.structs.replace(self._mark, log=place)
         write_mark(self._live, mark)
         reach("ship.marked")
         self._journal.release_log(place.sequence)
         self.figures.objects += 1
-        self.figures.rows += rows
-        self.figures.bytes += size
+        self.figures.rows += shipped.header.rows
+        self.figures.bytes += len(shipped.body)
         with self._changed:
             self._frozen = None
             self._mark = mark
@@ -296,7 +270,7 @@ class Shipper:
             self._dirty = self._dirty or self._journal.sequence > place.sequence
             ready = [waiter for waiter in self._waiters if waiter.sequence <= place.sequence]
             self._waiters = [waiter for waiter in self._waiters if waiter.sequence > place.sequence]
-            self._urgent = self._full or bool(self._waiters)
+            self._urgent = shipped.is_full or bool(self._waiters)
             self._changed.notify_all()
         _settle(ready, None)
 
@@ -306,7 +280,7 @@ class Shipper:
         taken = self._prefix.bucket.head(log_key(self._mark.lineage, number)) is not None
         self.figures.asked += 1
         if taken:
-            raise Fenced(f"log object {number} of {self._prefix.bucket.url} was created by another writer: {self._owner()}")
+            raise self._fenced(number)
         self._confirm(began)
 
     def _confirm(self, began: float) -> None:
@@ -317,8 +291,8 @@ class Shipper:
             self._asking = self._asking and not self._is_certain()
             self._changed.notify_all()
 
-    def _fenced(self, header: Header) -> Fenced:
-        return Fenced(f"log object {header.number} of {self._prefix.bucket.url} was created by another writer: {self._owner()}")
+    def _fenced(self, number: int) -> Fenced:
+        return Fenced(f"log object {number} of {self._prefix.bucket.url} was created by another writer: {self._owner()}")
 
     def _owner(self) -> str:
         """Who took over, for people."""
