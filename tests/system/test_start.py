@@ -218,10 +218,13 @@ def found_everything(server: Server) -> bool:
         return find_wholly(client, INDEX, entries()) == {iscc_id(number) for number in range(ASSETS)}
 
 
+PASSING = ("tidepool.lock", "lock.mdb", "clean", "failed.json")
+
+
 def tree(directory: Path) -> dict[str, str]:
     """Every file with the digest of its content, without those that say only how the last process stood."""
 
     def files() -> Iterator[Path]:
-        return (path for path in directory.rglob("*") if path.is_file() and path.name not in ("tidepool.lock", "lock.mdb", "clean"))
+        return (path for path in directory.rglob("*") if path.is_file() and path.name not in PASSING)
 
     return {str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files()}
