@@ -63,7 +63,7 @@ class Figure(msgspec.Struct, frozen=True):
 
 def main() -> None:
     arguments = _arguments()
-    chosen = arguments.only.split(",") if arguments.only else list(PARTS)
+    chosen: list[str] = arguments.only
     stores: dict[str, Callable[[], AbstractContextManager[Store]]] = {"ceph": ceph_store, "moto": moto_store}
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="tidepool-bench-", dir=arguments.directory) as name, stores[arguments.store]() as store:
@@ -409,10 +409,17 @@ PARTS: dict[str, Callable[[Path, Store, argparse.Namespace], list[Figure]]] = {
 }
 
 
+def _parts(text: str) -> list[str]:
+    chosen = text.split(",")
+    if unknown := [part for part in chosen if part not in PARTS]:
+        raise argparse.ArgumentTypeError(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    return chosen
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", choices=("ceph", "moto"), default="ceph")
-    parser.add_argument("--only", help=f"parts, separated by commas: {', '.join(PARTS)}")
+    parser.add_argument("--only", type=_parts, default=list(PARTS), help=f"parts, separated by commas: {', '.join(PARTS)}")
     parser.add_argument("--lag-seconds", type=int, default=120)
     parser.add_argument("--idle-seconds", type=int, default=600)
     parser.add_argument("--search-seconds", type=float, default=10.0)
