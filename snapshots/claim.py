@@ -127,9 +127,7 @@ def create_fence(prefix: Prefix, lineage: str, epoch: int, writer: str, end: Pla
 
 def fence_lineage(prefix: Prefix, newest: Manifest, author: Author, now_us: int) -> None:
     """Ends a lineage that is being left: a fence behind its last log object that is known, so that its writer cannot go on."""
-    hint = prefix.hint()
-    seen = hint.log_number if hint is not None and hint.lineage == newest.lineage else 0
-    end = newest.log
+    seen, end = prefix.hinted(newest.lineage), newest.log
     while True:
         end = _tail(prefix, newest.lineage, end)
         if end.number < seen:  # its last objects are lost: the writer wants the name behind them

@@ -85,9 +85,8 @@ def fetch(bucket: Bucket, manifest: Manifest, folder: Path, progress: Progress) 
             flight.give_up()
     with local_errors(folder):
         for file in manifest.files:
-            _close(
-                folder / file.path, _open(folder / file.path)
-            )  # also those that an earlier try, which was killed, left whole but perhaps not synced
+            path = folder / file.path
+            _close(path, _open(path))  # also those that an earlier try, which was killed, left whole but perhaps not synced
         (folder / STATE).unlink()
         for directory in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
             sync_directory(directory)

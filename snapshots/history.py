@@ -8,7 +8,7 @@ import msgspec
 
 from snapshots.catalog import LogSpan, Reign, bases, is_restorable, iso, log_span, piece_sizes, read_manifests, reigns
 from snapshots.errors import Missing, Refused
-from snapshots.manifest import Hint, Manifest
+from snapshots.manifest import Manifest
 from snapshots.pins import pinned
 from snapshots.prefix import Prefix
 
@@ -170,7 +170,8 @@ def _at_time(prefix: Prefix, manifests: Sequence[Manifest], at_us: int) -> Point
 
 def _at_sequence(prefix: Prefix, manifests: Sequence[Manifest], sequence: int | None) -> Point:
     """None: the last of the log."""
-    newest, hint = manifests[-1], prefix.hint()  # before the log: it must not name what came later
+    newest = manifests[-1]
+    seen = prefix.hinted(newest.lineage)
     span = log_span(prefix, newest.lineage)
     end = _end(prefix, newest, span)
     wanted = end if sequence is None else sequence
@@ -183,16 +184,16 @@ def _at_sequence(prefix: Prefix, manifests: Sequence[Manifest], sequence: int | 
     best = max(fit, key=lambda each: (each.base_sequence, each.generation))
     if best.base_sequence < wanted and not span.goes_on(best.log):
         raise _missing(prefix, manifests, f"the log that leads from generation {best.generation} to request {wanted} was pruned", best)
-    lacks = _lost_end(prefix, newest, span, hint) if sequence is None else ""
+    lacks = _lost_end(prefix, newest, span, seen) if sequence is None else ""
     return Point(best, newest.lineage, until_sequence=wanted if best.base_sequence < wanted else None, lacks=lacks)
 
 
-def _lost_end(prefix: Prefix, newest: Manifest, span: LogSpan, hint: Hint | None) -> str:
+def _lost_end(prefix: Prefix, newest: Manifest, span: LogSpan, seen: int) -> str:
     """Empty when nobody knows of more than is there. No error: a copy of what is left is the way out."""
-    if hint is None or hint.lineage != newest.lineage or hint.log_number <= max(span.tail, newest.log.number):
+    if seen <= max(span.tail, newest.log.number):
         return ""
     return (
-        f"the log of {prefix.bucket.url} went on to object {hint.log_number}, which is missing: the end of the log is lost, with writes "
+        f"the log of {prefix.bucket.url} went on to object {seen}, which is missing: the end of the log is lost, with writes "
         "that were acknowledged, and this is the newest state without them"
     )
 

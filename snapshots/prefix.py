@@ -92,6 +92,11 @@ class Prefix:
         except Missing:
             return None
 
+    def hinted(self, lineage: str) -> int:
+        """The last object of a log that its owner's hint names, 0 for none. Asked before the log is listed: what it names was there."""
+        hint = self.hint()
+        return hint.log_number if hint is not None and hint.lineage == lineage else 0
+
     def update_hint(self, newest: Manifest, log_number: int, now_us: int) -> None:
         """Does what it can: a bucket that does not answer leaves the old hint, which tells less of what was there."""
         hint = Hint(newest.lineage, newest.epoch, newest.generation, newest.digest, log_number, newest.writer, now_us)

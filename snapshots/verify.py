@@ -259,9 +259,8 @@ class _Chain:
 
     def _seen(self) -> int:
         """The last object of the log that is known to have been there, by its owner's hint and mark."""
-        lineage, hint, mark = self._manifests[-1].lineage, self._prefix.hint(), self._mark
-        hinted = hint.log_number if hint is not None and hint.lineage == lineage else 0
-        return max(hinted, mark.log.number if mark is not None and mark.lineage == lineage else 0)
+        lineage, mark = self._manifests[-1].lineage, self._mark
+        return max(self._prefix.hinted(lineage), mark.log.number if mark is not None and mark.lineage == lineage else 0)
 
     def _span(self) -> LogSpan:
         """The log. What does not reach the place of the newest manifest is as good as none: nothing is replayed from there."""

@@ -147,10 +147,8 @@ def goes_on(prefix: Prefix, mark: Mark) -> bool:
 def _missing(prefix: Prefix, newest: Manifest, mark: Mark, *, unshipped: bool) -> Standing:
     """The log that this disk would need is not there. Taking the bucket's side helps only where its log is whole in itself."""
     if mark.log.number > newest.log.number:
-        hint = prefix.hint()  # before the list: what it names was there
-        tail = log_span(prefix, mark.lineage).tail
-        lost = hint is not None and hint.lineage == mark.lineage and hint.log_number > tail
-        kind = "broken" if lost or tail > mark.log.number else "rewritten"
+        seen, tail = prefix.hinted(mark.lineage), log_span(prefix, mark.lineage).tail
+        kind = "broken" if seen > tail or tail > mark.log.number else "rewritten"
         return Standing(kind, f"log object {mark.log.number}, which this disk shipped, is not there")
     if unshipped:
         return Standing("diverged", f"the bucket was pruned beyond log object {mark.log.number}, the last that this disk knows")
